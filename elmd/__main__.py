@@ -1,0 +1,5 @@
+"""python -m elmd."""
+
+from elmd.cli import main
+
+main()

@@ -1,0 +1,291 @@
+"""The frozen dataclasses that pass between the rooms: every hop of a turn hands on one of these.
+
+The JSON lines elmd reads and writes have the same field names (see `elmd.files`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import isclose
+from typing import Literal
+
+from elmd.labels import EKMAN, check_label, mean_vad
+from elmd.text import detect_language
+
+Language = Literal["zh", "en"]
+Split = Literal["train", "valid", "test"]
+Source = Literal["text", "audio", "vision", "fused", "given"]
+ASSISTANT = "elmd"
+"""The speaker name of elmd's own turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmotionState:
+    """An emotion as a distribution over Ekman's seven labels, where it was read and when.
+
+    Attributes:
+        label: The arg-max label.
+        scores: Probability of every label of EKMAN; they sum to 1.
+        source: What it was read from; "given" means it was annotated or said by the person.
+        start, end: Seconds into the recording, or None for text.
+    """
+
+    label: str
+    scores: Mapping[str, float]
+    source: Source = "text"
+    start: float | None = None
+    end: float | None = None
+
+    def __post_init__(self) -> None:
+        check_label(self.label)
+        if set(self.scores) != set(EKMAN):
+            raise ValueError(f"scores must name exactly {', '.join(EKMAN)}")
+        if not isclose(sum(self.scores.values()), 1.0, abs_tol=1e-3):
+            raise ValueError(f"scores must sum to 1, not {sum(self.scores.values()):.4f}")
+        if self.scores[self.label] < max(self.scores.values()) - 1e-9:
+            raise ValueError(f"label {self.label!r} is not the most probable one")
+
+    @property
+    def valence(self) -> float:
+        """Mean valence of the distribution, in [-1, 1]."""
+        return mean_vad(self.scores).valence
+
+    @classmethod
+    def of(cls, label: str, source: Source = "given") -> "EmotionState":
+        """Make a certain state: all probability on `label`."""
+        return cls(label, {name: float(name == check_label(label)) for name in EKMAN}, source)
+
+    @classmethod
+    def from_scores(cls, scores: Mapping[str, float], source: Source = "text") -> "EmotionState":
+        """Make a state from non-negative weights over EKMAN, normalising them."""
+        total = sum(scores.values())
+        shares = {name: float(scores.get(name, 0.0)) / total for name in EKMAN}
+        return cls(max(EKMAN, key=lambda name: shares[name]), shares, source)
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """Paths of the recordings of one utterance."""
+
+    video: str | None = None
+    audio: str | None = None
+    image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRow:
+    """Where a precomputed feature vector lies: row `row` of the array file `file`."""
+
+    file: str
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """What one speaker said at once. `emotion` is an annotated Ekman label; `start` and `end` are seconds."""
+
+    speaker: str
+    text: str
+    emotion: str | None = None
+    emotions: tuple[str, ...] = ()
+    start: float | None = None
+    end: float | None = None
+    media: Media | None = None
+    features: Mapping[str, FeatureRow] | None = None
+
+    def __post_init__(self) -> None:
+        for label in (self.emotion, *self.emotions):
+            if label is not None and label not in EKMAN:
+                raise ValueError(f"emotion {label!r} is not one of {', '.join(EKMAN)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A dialogue, or the turns before a reply together with the `reference` reply that was given.
+
+    An id may end in "~n" (the n-th unbroken stretch of a dialogue) and "#i" (the reply at turn i);
+    `origin` is the id without them, so that retrieval can leave out a query's own dialogue.
+    """
+
+    id: str
+    turns: tuple[Utterance, ...]
+    language: Language | None = None
+    split: Split | None = None
+    reference: str | None = None
+    reference_emotion: str | None = None
+    topic: str | None = None
+    license: str | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.turns:
+            raise ValueError("a dialogue needs at least one turn")
+        if self.reference_emotion is not None and self.reference_emotion not in EKMAN:
+            raise ValueError(f"reference_emotion {self.reference_emotion!r} is not one of {', '.join(EKMAN)}")
+        if self.language is None:
+            object.__setattr__(self, "language", detect_language(" ".join(t.text for t in self.turns)))
+
+    @property
+    def last(self) -> Utterance:
+        """The turn to reply to."""
+        return self.turns[-1]
+
+    @property
+    def origin(self) -> str:
+        """The id of the dialogue this was cut from."""
+        return self.id.split("#", 1)[0].split("~", 1)[0]
+
+    def said(self, utterance: Utterance) -> "Dialogue":
+        """Return the dialogue with one more turn."""
+        return replace(self, turns=(*self.turns, utterance), reference=None, reference_emotion=None)
+
+    def replies(self) -> tuple["Dialogue", ...]:
+        """Cut the dialogue at every change of speaker: the turns before, and the new speaker's utterance as reference.
+
+        A dialogue that already has a reference is returned alone.
+        """
+        if self.reference is not None:
+            return (self,)
+        changes = (i for i in range(1, len(self.turns)) if self.turns[i].speaker != self.turns[i - 1].speaker)
+        return tuple(
+            replace(
+                self,
+                id=f"{self.id}#{i}",
+                turns=self.turns[:i],
+                reference=self.turns[i].text,
+                reference_emotion=self.turns[i].emotion,
+            )
+            for i in changes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """How someone answered in such a moment: the context, the reply and the reply's emotion.
+
+    `similarity` is the cosine of the query and context vectors, in [-1, 1]; 0 until searched.
+    """
+
+    id: str
+    context: tuple[Utterance, ...]
+    reply: str
+    emotion: str
+    language: Language
+    source: str
+    license: str
+    similarity: float = 0.0
+
+    @property
+    def origin(self) -> str:
+        """The id of the dialogue it was cut from."""
+        return self.id.split("#", 1)[0].split("~", 1)[0]
+
+    @property
+    def user_emotion(self) -> str | None:
+        """The annotated emotion of the last turn of the context."""
+        return self.context[-1].emotion
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a chat prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Chat = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a backend decodes. Temperature 0 is greedy; the same seed and chat give the same text on one machine."""
+
+    max_tokens: int = 96
+    temperature: float = 0.0
+    top_p: float = 0.9
+    repetition_penalty: float = 1.1
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a backend wrote, why it stopped, and how many tokens went in and came out."""
+
+    text: str
+    finish: Literal["stop", "length", "cancelled"]
+    prompt_tokens: int = 0
+    tokens: int = 0
+
+
+SafetyLevel = Literal["none", "concern", "high", "imminent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Safety:
+    """What the crisis gate found: a level and the ids of the rules that fired."""
+
+    level: SafetyLevel = "none"
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply with everything that led to it, so that page, batch run and evaluation show one reasoning.
+
+    `seconds` is the wall time of each stage: safety, perception, retrieval, prediction, generation.
+    """
+
+    text: str
+    emotion: EmotionState
+    user_emotion: EmotionState
+    demonstrations: tuple[Demonstration, ...]
+    chat: Chat
+    safety: Safety
+    seconds: Mapping[str, float]
+    backend: str
+    completion: Completion = field(default=Completion("", "stop"))
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetCard:
+    """What a data set is and what its loader needs.
+
+    `files` are the paths, relative to the root, without which the loader cannot work; `label_set` names
+    an entry of `elmd.labels.LABEL_SETS`, or None where utterances carry no emotion.
+    """
+
+    title: str
+    language: Language
+    license: str
+    url: str
+    splits: tuple[Split, ...]
+    files: tuple[str, ...]
+    label_set: str | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One reply to be scored, beside what a person really answered. `origin` groups replies of one dialogue."""
+
+    id: str
+    origin: str
+    language: Language
+    hypothesis: str
+    reference: str
+    emotion: str | None = None
+    reference_emotion: str | None = None
+    user_emotion: str | None = None
+    given_user_emotion: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number with the settings that made it and a 95 % bootstrap interval over dialogues."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    signature: str

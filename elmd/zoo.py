@@ -1,0 +1,71 @@
+"""A folder is a registry: each file of a zoo's package is an entry, named as the file; a leading "_" is shared code."""
+
+import ast
+import importlib
+import pkgutil
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+from elmd.errors import MissingExtra, UnknownName
+
+
+class Zoo:
+    """The entries of one package folder, listed without importing them.
+
+    Args:
+        package: Dotted package, such as "elmd.llms".
+        word: What an entry is called in messages.
+        exports: Names that every entry must define.
+    """
+
+    def __init__(self, package: str, word: str, exports: tuple[str, ...]) -> None:
+        self.package, self.word, self.exports = package, word, exports
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds the entries."""
+        spec = find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ModuleNotFoundError(self.package)
+        return Path(next(iter(spec.submodule_search_locations)))
+
+    def names(self) -> tuple[str, ...]:
+        """The names of the entries, sorted; imports none of them."""
+        return tuple(sorted(m.name for m in pkgutil.iter_modules([str(self.folder)]) if not m.name.startswith("_")))
+
+    def summary(self, name: str) -> str:
+        """The first line of an entry's docstring, read without importing it."""
+        self._check(name)
+        path = self.folder / f"{name}.py"
+        source = path if path.exists() else self.folder / name / "__init__.py"
+        doc = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
+        return doc.splitlines()[0] if doc else ""
+
+    def load(self, name: str) -> ModuleType:
+        """Import one entry and check what it exports.
+
+        Raises UnknownName, and MissingExtra when a library named in the entry's `REQUIRES`
+        (a dict of top-level module → extra) is not installed; any other import error passes through.
+        """
+        self._check(name)
+        module = importlib.import_module(f"{self.package}.{name}")
+        for library, extra in getattr(module, "REQUIRES", {}).items():
+            if find_spec(library) is None:
+                raise MissingExtra(f"the {self.word} {name!r}", extra)
+        missing = [export for export in self.exports if not hasattr(module, export)]
+        if missing:
+            raise TypeError(f"{module.__name__} must define {', '.join(missing)}")
+        return module
+
+    def _check(self, name: str) -> None:
+        if name not in self.names():
+            raise UnknownName(self.word, name, self.names())
+
+
+DATASETS = Zoo("elmd.datasets", "data set", ("CARD", "read"))
+EMBEDDERS = Zoo("elmd.embedders", "embedder", ("Config", "Embedder"))
+LLMS = Zoo("elmd.llms", "backend", ("Config", "Backend"))
+METRICS = Zoo("elmd.metrics", "metric", ("NAMES", "scorer"))
+ZOOS: dict[str, Zoo] = {"datasets": DATASETS, "embedders": EMBEDDERS, "backends": LLMS, "metrics": METRICS}
+"""The zoos by the word that `elmd list` takes."""
