@@ -132,6 +132,17 @@ def verify(name: str) -> None:
     _check(name, quick=False)
 
 
+def weights_sha256(folder: Path) -> str:
+    """Return the sha256 of a model folder's weights, from its manifest where it has one."""
+    manifest = folder / _MANIFEST
+    if manifest.is_file():
+        return Manifest.model_validate_json(manifest.read_bytes()).files["model.safetensors"][2]
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise AssetError(f"{folder} holds no model.safetensors; other weight formats are not loaded")
+    return sha256(weights)
+
+
 def remove(name: str) -> None:
     """Delete an asset and whatever was fetched of it."""
     shutil.rmtree(folder_of(name), ignore_errors=True)

@@ -48,10 +48,16 @@ def read_recipe(name: str) -> dict[str, Any]:
         raise BadConfig(f"{name}: not TOML ({error})") from error
 
 
+def recipe_summary(name: str) -> str:
+    """The first line of a recipe's leading comment."""
+    first = (_recipe_folder() / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
+    return first.removeprefix("#").strip()
+
+
 def load(model: type[Model], recipe: str | None = None, overrides: Iterable[str] = ()) -> Model:
     """Build the configuration `model` from a recipe, the environment and `--set a.b=value` overrides."""
     data = read_recipe(recipe) if recipe else {}
-    data.pop("versions", None)
+    data.pop("run", None)
     for key, value in _environment().items():
         _put(data, key.split("."), value)
     for override in overrides:

@@ -68,11 +68,16 @@ class LabelSet:
         return tuple(self.ekman)
 
     def to_ekman(self, label: str) -> str | None:
-        """Map one of the set's labels to Ekman's seven, ignoring case and outer blanks; raise UnknownName."""
+        """Map one of the set's labels to Ekman's seven, ignoring case and outer blanks; raise UnknownName.
+
+        Ekman's own nouns stand for themselves in every set (CPED's files write "sadness" for its list's "sad").
+        """
         key = label.strip().casefold()
-        if key not in self.ekman:
-            raise UnknownName(f"{self.name} emotion label", label, self.ekman)
-        return self.ekman[key]
+        if key in self.ekman:
+            return self.ekman[key]
+        if key in EKMAN:
+            return key
+        raise UnknownName(f"{self.name} emotion label", label, self.ekman)
 
     def to_polarity(self, label: str) -> str:
         """Map one of the set's labels to negative, neutral or positive."""

@@ -1,0 +1,63 @@
+"""Talk with elmd in the terminal."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from elmd.cli._options import JsonOption, RecipeOption, SetOption, results, talk
+
+
+def command(
+    text: Annotated[str | None, typer.Option("--text", "-t", help="Say this, print one reply and exit.")] = None,
+    recipe: RecipeOption = "agent-small",
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer one text, or hold a conversation in the terminal (an empty line or Ctrl-D ends it)."""
+    from elmd.agent import Agent, reply_json
+    from elmd.types import Dialogue, Utterance
+
+    agent = Agent.from_recipe(recipe, set_ or ())
+    if text is not None:
+        reply = agent.reply(Dialogue("chat", (Utterance("user", text),)))
+        typer.echo(json.dumps(reply_json(reply), ensure_ascii=False) if as_json else reply.text)
+        return
+    _converse(agent, as_json)
+
+
+def _converse(agent: "Agent", as_json: bool) -> None:  # noqa: F821
+    from elmd.agent import reply_json
+    from elmd.types import ASSISTANT, Utterance
+
+    with talk().status("loading the models"):
+        agent.warm()
+    talk().print("elmd is listening. An empty line ends the conversation.")
+    turns: tuple[Utterance, ...] = ()
+    while said := _ask():
+        turns = (*turns, Utterance("user", said))
+        reply = _stream(agent, turns, show=not as_json)
+        if as_json:
+            typer.echo(json.dumps(reply_json(reply), ensure_ascii=False))
+        turns = (*turns, Utterance(ASSISTANT, reply.text))
+
+
+def _ask() -> str:
+    try:
+        return typer.prompt("you", default="", show_default=False, err=True).strip()
+    except (EOFError, typer.Abort):
+        return ""
+
+
+def _stream(agent: "Agent", turns: "tuple[Utterance, ...]", show: bool) -> "Reply":  # noqa: F821
+    from elmd.types import Dialogue
+
+    shown = 0
+    for reply in agent.stream(Dialogue("chat", turns)):
+        if show:
+            results().print(reply.text[shown:], end="", markup=False)
+            shown = len(reply.text)
+    if show:
+        results().print()
+        talk().print(f"[dim]heard {reply.user_emotion.label}, answered with {reply.emotion.label}[/dim]")
+    return reply

@@ -1,0 +1,1 @@
+"""EERG, emotion-enhanced response generation: prompt, demonstrations and emotions to the words of the reply."""

@@ -1,0 +1,1 @@
+"""REP, response emotion prediction: which emotion the reply should carry."""

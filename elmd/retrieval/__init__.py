@@ -1,0 +1,1 @@
+"""ERM, the emotion retrieval module: finds how others answered in such a moment."""

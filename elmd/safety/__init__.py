@@ -1,0 +1,1 @@
+"""Safety: the crisis gate, which reads every turn before anything else does."""
