@@ -17,7 +17,7 @@ _HOME_OF = {
     "Reply": "elmd.types",
     "Utterance": "elmd.types",
 }
-__all__ = [*_HOME_OF]
+__all__ = ["Agent", "Demonstration", "Dialogue", "ElmdError", "EmotionState", "Reply", "Utterance"]
 
 if TYPE_CHECKING:
     from elmd.agent import Agent

@@ -10,15 +10,18 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
+import numpy as np
+
 from elmd import assets, config, data
 from elmd.config import Strict
 from elmd.errors import UsageError
 from elmd.files import sha256
 from elmd.generation.compose import compose
 from elmd.generation.prompts import render
-from elmd.perception import text as perception
-from elmd.prediction import predictor as prediction
+from elmd.perception.text import Config as PerceptionConfig
+from elmd.perception.text import TextReader
 from elmd.prediction.predictor import COURSE, ReplyEmotionPredictor, course_features
+from elmd.prediction.predictor import Config as PredictionConfig
 from elmd.retrieval.index import DemonstrationIndex, as_json, demonstrations_of
 from elmd.retrieval.rank import Weights, rank
 from elmd.safety import gate
@@ -66,9 +69,9 @@ class GenerationConfig(Strict):
 class AgentConfig(Strict):
     """The configuration of an agent, a table a room."""
 
-    perception: perception.Config = perception.Config()
+    perception: PerceptionConfig = PerceptionConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
-    prediction: prediction.Config = prediction.Config()
+    prediction: PredictionConfig = PredictionConfig()
     generation: GenerationConfig = GenerationConfig()
 
 
@@ -126,9 +129,14 @@ class Agent:
         for piece in self.backend.stream(thought.chat, self._sampling, cancel):
             text += piece
             yield self._reply(thought, Completion(text, "stop"), time.perf_counter() - started)
-        finish = "cancelled" if cancel is not None and cancel.is_set() else "stop"
-        tokens = self.backend.count_tokens(thought.chat)
-        yield self._reply(thought, Completion(text, finish, tokens), time.perf_counter() - started)
+        stopped = cancel is not None and cancel.is_set()
+        whole = Completion(text, "cancelled" if stopped else "stop")
+        yield self._reply(thought, whole, time.perf_counter() - started)
+
+    def foresee(self, dialogue: Dialogue) -> tuple[EmotionState, EmotionState]:
+        """Return the emotion read from the last turn and the one predicted for the reply, without writing it."""
+        states = self._read(dialogue)
+        return states[-1], self._predict(dialogue, states, self.index.encode(dialogue))
 
     def warm(self) -> None:
         """Load all models, so that the first turn is not slower than the next."""
@@ -155,9 +163,9 @@ class Agent:
         return shipped_index(self.encoder)
 
     @cached_property
-    def reader(self) -> perception.TextReader:
+    def reader(self) -> TextReader:
         """The reader of emotion in words."""
-        return perception.TextReader(self.config.perception)
+        return TextReader(self.config.perception)
 
     @cached_property
     def predictor(self) -> ReplyEmotionPredictor:
@@ -183,7 +191,7 @@ class Agent:
             vector = self.index.encode(dialogue)
             candidates = self.index.search_vector(vector, dialogue, self.config.retrieval.candidates)
         with clock("prediction"):
-            emotion = self.predictor.predict(vector, course_features(dialogue, states), self.encoder.revision)
+            emotion = self._predict(dialogue, states, vector)
         with clock("retrieval"):
             chosen = self._choose(candidates, user, emotion)
         with clock("generation"):
@@ -198,10 +206,15 @@ class Agent:
         return Thought(dialogue, safety, user, emotion, tuple(chosen[:shown]), chat, clock.seconds)
 
     def _read(self, dialogue: Dialogue) -> list[EmotionState]:
-        """The emotion of the last turns, oldest first; what the person said of a turn goes before what is read."""
+        """The emotion of the last turns, oldest first."""
         turns = dialogue.turns[-COURSE:]
         read = self.reader.read_many([turn.text for turn in turns])
+        if not self.config.perception.annotated:
+            return read
         return [EmotionState.of(t.emotion) if t.emotion else state for t, state in zip(turns, read, strict=True)]
+
+    def _predict(self, dialogue: Dialogue, states: Sequence[EmotionState], vector: np.ndarray) -> EmotionState:
+        return self.predictor.predict(vector, course_features(dialogue, states), self.encoder.revision)
 
     def _choose(
         self, candidates: Sequence[Demonstration], user: EmotionState, emotion: EmotionState

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from elmd.errors import UsageError
 from elmd.files import read_dialogues, read_jsonl
-from elmd.types import Dialogue
+from elmd.types import Dialogue, Language
 
 _PACKAGE = Path(__file__).parent
 
@@ -17,15 +17,15 @@ class Statement:
     """An utterance on its own with its Ekman label."""
 
     id: str
-    language: str
+    language: Language
     text: str
     emotion: str
 
 
 def shipped(kind: str) -> Path:
-    """Return the folder "data" or "prompts": beside the package in a checkout, inside it in a wheel."""
-    for folder in (_PACKAGE.parent / kind, _PACKAGE / f"_{kind}"):
-        if folder.is_dir() and (kind != "data" or (folder / "demonstrations").is_dir()):
+    """Return the folder "data" or "prompts": inside the package in a wheel, beside it in a checkout."""
+    for folder in (_PACKAGE / f"_{kind}", _PACKAGE.parent / kind):
+        if folder.is_dir():
             return folder
     raise UsageError(f"this installation of elmd has no {kind!r} folder; install it again")
 

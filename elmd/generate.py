@@ -96,5 +96,3 @@ def _groups(dialogues: list[Dialogue], size: int) -> Iterator[list[Dialogue]]:
     rest = iter(dialogues)
     while group := list(islice(rest, size)):
         yield group
-
-

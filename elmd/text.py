@@ -18,11 +18,11 @@ def detect_language(text: str) -> Literal["zh", "en"]:
 
 
 def clean(text: str) -> str:
-    """Return `text` fit for models: no control characters or lone surrogates, single blanks, bounded length.
+    """Return `text` fit for models: no control or invisible characters, single blanks, bounded length.
 
     Emoji keep their joiners. Text over MAX_CHARACTERS keeps its first and last halves.
     """
-    kept = "".join(c for c in text if c in _KEPT_CONTROLS or unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn"))
+    kept = "".join(c for c in text if c in _KEPT_CONTROLS or not unicodedata.category(c).startswith("C"))
     lines = (" ".join(line.split()) for line in kept.splitlines())
     short = "\n".join(line for line in lines if line).strip()
     if len(short) <= MAX_CHARACTERS:

@@ -3,7 +3,7 @@
 The JSON lines elmd reads and writes have the same field names (see `elmd.files`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isclose
 from typing import Literal
@@ -16,6 +16,8 @@ Split = Literal["train", "valid", "test"]
 Source = Literal["text", "audio", "vision", "fused", "given"]
 ASSISTANT = "elmd"
 """The speaker name of elmd's own turns."""
+CONTEXT_TURNS = 3
+"""How many last turns stand for a context, in an index and in a query alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,11 @@ class Utterance:
         for label in (self.emotion, *self.emotions):
             if label is not None and label not in EKMAN:
                 raise ValueError(f"emotion {label!r} is not one of {', '.join(EKMAN)}")
+
+
+def context_text(turns: Sequence[Utterance]) -> str:
+    """Return the words that stand for a context when it is encoded: its last CONTEXT_TURNS turns, a line each."""
+    return "\n".join(turn.text for turn in turns[-CONTEXT_TURNS:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,9 @@ def get(
 
 
 @app.command()
-def verify(names: Annotated[list[str] | None, typer.Argument(help="Which; all that are here when none.")] = None) -> None:
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all that are here when none.")] = None,
+) -> None:
     """Hash every file of the fetched models and name the first that is not as it was."""
     from elmd import assets
 

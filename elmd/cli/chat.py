@@ -1,11 +1,15 @@
 """Talk with elmd in the terminal."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from elmd.cli._options import JsonOption, RecipeOption, SetOption, results, talk
+
+if TYPE_CHECKING:
+    from elmd.agent import Agent
+    from elmd.types import Reply, Utterance
 
 
 def command(
@@ -26,7 +30,7 @@ def command(
     _converse(agent, as_json)
 
 
-def _converse(agent: "Agent", as_json: bool) -> None:  # noqa: F821
+def _converse(agent: "Agent", as_json: bool) -> None:
     from elmd.agent import reply_json
     from elmd.types import ASSISTANT, Utterance
 
@@ -44,12 +48,12 @@ def _converse(agent: "Agent", as_json: bool) -> None:  # noqa: F821
 
 def _ask() -> str:
     try:
-        return typer.prompt("you", default="", show_default=False, err=True).strip()
+        return str(typer.prompt("you", default="", show_default=False, err=True)).strip()
     except (EOFError, typer.Abort):
         return ""
 
 
-def _stream(agent: "Agent", turns: "tuple[Utterance, ...]", show: bool) -> "Reply":  # noqa: F821
+def _stream(agent: "Agent", turns: "tuple[Utterance, ...]", show: bool) -> "Reply":
     from elmd.types import Dialogue
 
     shown = 0

@@ -13,7 +13,9 @@ app = typer.Typer(help="The demonstration index: build, search.", no_args_is_hel
 
 @app.command()
 def build(
-    files: Annotated[list[Path] | None, typer.Argument(help="Dialogue JSONL; our own demonstrations when none.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Dialogue JSONL; our own demonstrations when none.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("runs/index"),
     recipe: RecipeOption = "agent-small",
     set_: SetOption = None,

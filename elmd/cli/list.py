@@ -9,7 +9,9 @@ from elmd.cli._options import JsonOption, results
 
 
 def command(
-    zoo: Annotated[str | None, typer.Argument(help="datasets, embedders, backends, metrics or recipes; all when none.")] = None,
+    zoo: Annotated[
+        str | None, typer.Argument(help="datasets, embedders, backends, metrics or recipes; all when none.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the entries of a zoo: data sets, embedders, backends, metrics, recipes."""

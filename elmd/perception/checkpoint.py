@@ -20,6 +20,7 @@ class Checkpoint:
         from safetensors.torch import save_file
 
         if best:
+            self.network.encoder.peft_config["default"].base_model_name_or_path = self.network.name
             self.network.encoder.save_pretrained(str(self.out), save_embedding_layers=False)
             save_file(self.network.head.state_dict(), self.out / "head.safetensors")
             facts = {"encoder": self.network.name, "epoch": len(history)}

@@ -31,6 +31,8 @@ class Config(Strict):
     weights: str | None = None
     """A folder written by `elmd train emotion`; the shipped weights when None."""
     batch_size: int = 64
+    annotated: bool = False
+    """Take a turn's annotated emotion instead of reading it: an oracle, for experiments."""
 
 
 class TextReader:

@@ -94,7 +94,9 @@ def train(config: Config, out: Path, say: Callable[[str], None]) -> dict[str, An
         loss = _epoch(config, rows, network, optimizer, schedule, epoch)
         accuracy, macro = score(network, rows.own_valid)
         history.append({"loss": loss, "valid_accuracy": accuracy, "valid_macro_f1": macro})
-        say(f"epoch {epoch + 1}/{config.epochs} loss {loss:.3f} valid macro-F1 {macro:.3f} {time.perf_counter() - started:.0f} s")
+        say(
+            f"epoch {epoch + 1}/{config.epochs} loss {loss:.3f} valid macro-F1 {macro:.3f} {time.perf_counter() - started:.0f} s"
+        )
         best = macro >= max(row["valid_macro_f1"] for row in history)
         checkpoint.save(history, best)
     checkpoint.load_best()
@@ -226,7 +228,7 @@ def _epoch(config: Config, rows: Rows, network: EmotionNetwork, optimizer: Any, 
             logits.float(), target, reduction="none", label_smoothing=config.label_smoothing
         )
         loss = (losses * weight).mean()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -16,10 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from elmd.errors import BadData, UsageError
 from elmd.files import read_jsonl, sha256, to_json, write_jsonl, write_text
-from elmd.types import Demonstration, Dialogue, Utterance
-
-CONTEXT_TURNS = 3
-"""How many last turns stand for a context, in the index and in a query alike."""
+from elmd.types import Demonstration, Dialogue, context_text
 
 
 class Encoder(Protocol):
@@ -44,11 +41,6 @@ class Manifest(BaseModel):
     count: int
     vectors_sha256: str
     items_sha256: str
-
-
-def context_text(turns: Sequence[Utterance]) -> str:
-    """Return the words that stand for a context: its last CONTEXT_TURNS turns, a line each."""
-    return "\n".join(turn.text for turn in turns[-CONTEXT_TURNS:])
 
 
 def demonstrations_of(dialogues: Iterable[Dialogue]) -> list[Demonstration]:
@@ -126,7 +118,9 @@ class DemonstrationIndex:
         except (OSError, ValidationError) as error:
             raise UsageError(f"{folder} is not a demonstration index (no good manifest.json); {again}") from error
         if (manifest.encoder, manifest.revision) != (encoder.name, encoder.revision):
-            raise UsageError(f"{folder} was built with {manifest.encoder} {manifest.revision}, not {encoder.name}; {again}")
+            raise UsageError(
+                f"{folder} was built with {manifest.encoder} {manifest.revision}, not {encoder.name}; {again}"
+            )
         for file, digest in (
             ("vectors.safetensors", manifest.vectors_sha256),
             ("items.jsonl", manifest.items_sha256),
@@ -157,7 +151,9 @@ class DemonstrationIndex:
             found = [
                 replace(item, similarity=float(similarity))
                 for item, similarity in ((self.items[row], s) for row, s in pairs if row >= 0)
-                if item.language == dialogue.language and item.origin != dialogue.origin and context_text(item.context) != own
+                if item.language == dialogue.language
+                and item.origin != dialogue.origin
+                and context_text(item.context) != own
             ]
             if len(found) >= k or wanted == len(self.items):
                 return found[:k]

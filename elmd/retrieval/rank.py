@@ -22,9 +22,7 @@ def agreement(label: str | None, scores: Mapping[str, float]) -> float:
     return scores.get(label, 0.0) if label else 0.0
 
 
-def score(
-    item: Demonstration, user: Mapping[str, float], reply: Mapping[str, float], weights: Weights
-) -> float:
+def score(item: Demonstration, user: Mapping[str, float], reply: Mapping[str, float], weights: Weights) -> float:
     """Return similarity plus weighted agreement with the user's emotion and with the predicted reply emotion."""
     return (
         weights.meaning * item.similarity

@@ -14,10 +14,10 @@ LOOK_BACK = 3
 LEVELS: tuple[SafetyLevel, ...] = ("none", "concern", "high", "imminent")
 
 _RULES: Mapping[str, tuple[SafetyLevel, str]] = {
-    "zh-kill-self": ("high", r"自[杀殺s]|轻生|輕生|寻短见|尋短見|了结(?:自己|生命|这条命)|结束(?:自己的?)?生命"),
+    "zh-kill-self": ("high", r"自[杀s]|轻生|寻短见|了结(?:自己|生命|这条命)|结束(?:自己的?)?生命"),
     "zh-want-death": ("high", r"(?:想|要)(?:去)?死(?!你|了你|我了|他|她|人|党|磕)|不(?:想|愿意?)(?:再)?活(?!动|跃|儿)|活(?:着)?(?:不下去|没意思|没意义|够了)"),
     "zh-method": ("high", r"(?:跳楼|跳河|上吊|烧炭|割腕|吞药)"),
-    "zh-self-harm": ("high", r"自残|自殘|伤害自己|傷害自己|割自己|划自己的?(?:手|胳膊|手臂)"),
+    "zh-self-harm": ("high", r"自残|伤害自己|割自己|划自己的?(?:手|胳膊|手臂)"),
     "zh-imminent": ("imminent", r"遗书(?:已经)?写好|(?:今晚|现在|马上|这就)(?:就)?(?:去死|跳下去|结束这一切|了结)|药(?:我)?(?:已经)?(?:都)?吞(?:下去)?了"),
     "zh-hopeless": ("concern", r"(?:消失|离开)(?:就|也)好了|没有我.{0,6}更好|撑不下去|熬不下去|生无可恋"),
     "en-kill-self": ("high", r"\b(?:kill(?:ing)? my ?self|suicid(?:e|al)|end(?:ing)? my (?:own )?life|take my own life)\b"),
@@ -28,8 +28,17 @@ _RULES: Mapping[str, tuple[SafetyLevel, str]] = {
 }  # fmt: skip
 """Rule id → level and pattern, matched on normalised text (see `_normal`)."""
 
-_HARMLESS = re.compile(r"(?:笑|累|困|饿|热|冷|气|吓|烦|尴尬|可爱|开心|高兴|无聊|羡慕|恶心)[得到]?(?:我)?(?:都)?(?:要|想|快)?死|爱死|想死你|要死要活|bored to death|to die for")
+_HARMLESS = re.compile(
+    r"(?:笑|累|困|饿|热|冷|气|吓|烦|尴尬|可爱|开心|高兴|无聊|羡慕|恶心)[得到]?(?:我)?(?:都)?(?:要|快)?死"
+    r"|(?:笑|饿|热|冷|尴尬|恶心)得想死|(?<!觉)得要死|爱死|想死你|要死要活|bored to death|to die for"
+)
 """Figures of speech that hold a word of the rules; removed before the rules look."""
+
+_SIMPLIFIED = str.maketrans(
+    "殺輕尋見傷殘樓燒藥遺書寫這現馬結願著沒離開撐無戀條劃黨",
+    "杀轻寻见伤残楼烧药遗书写这现马结愿着没离开撑无恋条划党",
+)
+"""Traditional characters that the rules hold, as the rules write them."""
 
 
 def check(dialogue: Dialogue) -> Safety:
@@ -44,13 +53,14 @@ def check(dialogue: Dialogue) -> Safety:
 def _highest(turns: list[Utterance]) -> Safety:
     texts = [_normal(turn.text) for turn in turns]
     fired = [rule for rule, (_, pattern) in _RULES.items() if any(re.search(pattern, text) for text in texts)]
-    level = max((_RULES[rule][0] for rule in fired), key=LEVELS.index, default="none")
+    level = max((_RULES[rule][0] for rule in fired), key=LEVELS.index, default=LEVELS[0])
     return Safety(level, tuple(fired))
 
 
 def _normal(text: str) -> str:
-    """Fold width and case, drop blanks between Chinese characters, drop harmless figures of speech."""
-    folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    """Fold width, case and traditional characters, drop what is invisible or blank between Chinese characters, and harmless figures of speech."""
+    visible = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    folded = unicodedata.normalize("NFKC", visible).casefold().replace("’", "'").translate(_SIMPLIFIED)
     joined = re.sub(r"(?<=[\u4e00-\u9fff])[\s.。·*_-]+(?=[\u4e00-\u9fffs])", "", folded)
     return _HARMLESS.sub("", joined)
 

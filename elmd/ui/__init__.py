@@ -1,0 +1,1 @@
+"""The page: a gradio chat that shows what elmd read, beside what it says."""
