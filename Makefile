@@ -28,7 +28,7 @@ demo: $(VENV)/.ui  ## the page on http://127.0.0.1:7860; ARGS=--once prints one 
 	@$(BIN)/elmd demo $(ARGS)
 
 test: setup lint  ## lint, the site, and every test: unit, weights, browser, package
-	@site=$$(mktemp -d) && trap 'rm -rf "$$site"' EXIT && $(BIN)/mkdocs build --quiet --strict -d "$$site"
+	@site=$$(mktemp -d) && trap 'rm -rf "$$site"' EXIT && NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -d "$$site"
 	@$(BIN)/elmd assets get >&2
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest $(ARGS)
 
@@ -38,7 +38,7 @@ lint: $(VENV)/.dev  ## ruff and mypy
 	$(BIN)/mypy
 
 docs: $(VENV)/.dev  ## the site into site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove what was built, but not .venv
 	rm -rf site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -30,13 +30,17 @@ from elmd.types import Chat, Completion, Demonstration, Dialogue, EmotionState, 
 from elmd.zoo import EMBEDDERS, LLMS
 
 
+INDEX_FORMAT = 1
+"""Raised when the way demonstrations become an index changes, so that ELMD_HOME's copy is built again."""
+
+
 class SamplingConfig(Strict):
     """How the language model decodes; see `elmd.types.Sampling`."""
 
     max_tokens: int = 80
     temperature: float = 0.0
     top_p: float = 0.9
-    repetition_penalty: float = 1.1
+    repetition_penalty: float = 1.05
     seed: int = 0
 
 
@@ -50,7 +54,7 @@ class RetrievalConfig(Strict):
     """A folder written by `elmd index build`; our own demonstrations when None."""
     candidates: int = 32
     """How many nearest contexts are ranked."""
-    demonstrations: int = 3
+    demonstrations: int = 4
     """How many of them go into the prompt."""
     weights: Weights = Weights()
 
@@ -214,7 +218,7 @@ class Agent:
         return [EmotionState.of(t.emotion) if t.emotion else state for t, state in zip(turns, read, strict=True)]
 
     def _predict(self, dialogue: Dialogue, states: Sequence[EmotionState], vector: np.ndarray) -> EmotionState:
-        return self.predictor.predict(vector, course_features(dialogue, states), self.encoder.revision)
+        return self.predictor.predict(vector, course_features(dialogue, states), self.encoder.name)
 
     def _choose(
         self, candidates: Sequence[Demonstration], user: EmotionState, emotion: EmotionState
@@ -265,7 +269,7 @@ def cleaned(dialogue: Dialogue) -> Dialogue:
 def shipped_index(encoder: Any) -> DemonstrationIndex:
     """Return the index of our own demonstrations, building it in ELMD_HOME when data or encoder changed."""
     files = data.demonstration_files()
-    key = "".join(sha256(file) for file in files) + encoder.name + encoder.revision
+    key = f"{INDEX_FORMAT}" + "".join(sha256(file) for file in files) + encoder.name + encoder.revision
     folder = assets.home() / "index" / _sha256(key.encode()).hexdigest()[:16]
     if not (folder / "manifest.json").is_file():
         DemonstrationIndex.build(demonstrations_of(data.shipped_demonstrations()), encoder).save(folder)

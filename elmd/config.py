@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from elmd.errors import BadConfig, UnknownName, nearest
 
 PREFIX = "ELMD_"
-NOT_CONFIG = frozenset({"ELMD_HOME", "ELMD_OFFLINE"})
-"""ELMD_* variables that are not keys of a recipe: where assets lie, and whether the network may be used."""
+NOT_CONFIG = frozenset({"ELMD_HOME", "ELMD_OFFLINE", "ELMD_TEST_DATA"})
+"""ELMD_* variables that are not keys of a recipe: where assets lie, whether the network may be used, data for tests."""
 
 
 class Strict(BaseModel):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from elmd.errors import AssetError
+from elmd.quiet import quiet
 
 GGUF_LAYER_NAMES: Mapping[str, str] = {
     "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
@@ -254,9 +255,8 @@ def _as_sentence_transformer(bert: Path, out: Path) -> None:
     """Save a BERT folder as a sentence-transformers model: mean pooling, unit length."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()  # the encoder is used without BERT's pooler, which would be reported as missing
+    quiet()  # the encoder is used without BERT's pooler, which would be reported as missing
     encoder = Transformer(str(bert), max_seq_length=256)
     pooling = Pooling(encoder.get_embedding_dimension(), "mean")
     SentenceTransformer(modules=[encoder, pooling, Normalize()], device="cpu").save_pretrained(

@@ -80,8 +80,11 @@ def dumps(row: Any) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file as a whole or not at all: a reader never sees half of it, a full disk leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise ElmdError(f"cannot write {path}: {error.strerror}") from error
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -107,13 +110,26 @@ class JsonlAppender:
     """Append rows to a JSON lines file so that a kill at any moment loses at most the row being written.
 
     On opening, a last line without its newline (the mark of a kill) is cut off.
+
+    Args:
+        path: The file; its folder is made if need be.
+        first_key: The first key of every row, by which a torn row is told from the end of some other file.
+
+    Raises ElmdError when the file cannot be opened, UsageError when its last line is not a torn row.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, first_key: str) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
-        self._cut_torn_line()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+b")
+        except OSError as error:
+            raise ElmdError(f"cannot write {path}: {error.strerror}") from error
+        try:
+            self._cut_torn_line(f'{{"{first_key}": '.encode())
+        except UsageError:
+            self._file.close()
+            raise
 
     def __enter__(self) -> "JsonlAppender":
         return self
@@ -133,11 +149,13 @@ class JsonlAppender:
             os.ftruncate(self._file.fileno(), start)
             raise ElmdError(f"cannot write {self.path}: {error.strerror}; what is done so far is kept") from error
 
-    def _cut_torn_line(self) -> None:
+    def _cut_torn_line(self, start: bytes) -> None:
         self._file.seek(0)
         data = self._file.read()
         end = data.rfind(b"\n") + 1
-        if end < len(data):
+        if torn := data[end:]:
+            if torn[: len(start)] != start[: len(torn)]:
+                raise UsageError(f"{self.path} ends in something else than a row of ours; name another output file")
             os.ftruncate(self._file.fileno(), end)
         self._file.seek(0, os.SEEK_END)
 

@@ -31,7 +31,7 @@ def generate(
     agent = Agent.from_recipe(recipe, overrides)
     on_bad = (lambda problem: console.print(f"skipped {problem}", markup=False)) if skip_bad else stop
     dialogues = list(read_dialogues(source, on_bad))
-    with JsonlAppender(out) as appender:
+    with JsonlAppender(out, "id") as appender:
         done = _ids(out)
         _check_order(done, dialogues, out)
         todo = [dialogue for dialogue in dialogues if dialogue.id not in done]

@@ -1,7 +1,8 @@
 """What every training run leaves behind: `run.toml` (resolved config, versions, data hashes), metrics, a model card."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,47 @@ def write_run(out: Path, what: str, config: BaseModel, data: Iterable[Path]) -> 
 def write_metrics(out: Path, metrics: Mapping[str, Any]) -> None:
     """Write `metrics.json`."""
     write_text(out / "metrics.json", json.dumps(metrics, ensure_ascii=False, indent=1) + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a model card says beside the measured scores."""
+
+    title: str
+    summary: str
+    data: str
+    license: str
+    command: str
+    limits: str
+
+
+def write_card(out: Path, card: Card, metrics: Mapping[str, Any]) -> None:
+    """Write `README.md`: what the weights are, data, licence, command, scores (every table of numbers in `metrics`), limits."""
+    rows = [
+        f"| {part}{' ' + name if name else ''} | {measure} | {value:.3f} |"
+        for part, name, measures in _tables(metrics)
+        for measure, value in measures.items()
+    ]
+    scores = "\n".join(["| rows | score | value |", "|---|---|---|", *rows])
+    write_text(
+        out / "README.md",
+        f"# {card.title}\n\n{card.summary}\n\n## Data\n\n{card.data}\n\n## Licence\n\n{card.license}\n\n"
+        f"## Made by\n\n```\n{card.command}\n```\n\n`run.toml` holds the resolved configuration, versions and data hashes.\n\n"
+        f"## Scores\n\n{scores}\n\n## Limits\n\n{card.limits}\n",
+    )
+
+
+def _tables(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, float]]]:
+    """The tables of numbers in metrics: those of a part, and those of each system inside a part."""
+    for part, inner in metrics.items():
+        if not isinstance(inner, Mapping):
+            continue
+        numbers = {key: value for key, value in inner.items() if isinstance(value, int | float)}
+        if numbers:
+            yield part, "", numbers
+        for name, measures in inner.items():
+            if isinstance(measures, Mapping):
+                yield part, name, dict(measures)
 
 
 def plot_curves(out: Path, curves: Mapping[str, list[float]], title: str) -> None:

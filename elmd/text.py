@@ -9,12 +9,24 @@ MAX_CHARACTERS = 4000
 
 _CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 _LATIN = re.compile(r"[A-Za-z]+")
+_CARRIED = re.compile(
+    r"<\|[^|>]*\|>"  # chat tokens
+    r"|(?:https?://|www\.)[\w./?=&%#:~@+-]+|\b[\w.+-]+@[\w-]+\.[\w.]+\b"  # addresses
+    r"|(?<!\d)(?:\+\d{1,3}[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?!\d)"  # Chinese mobile numbers
+    r"|(?<!\d)(?:\+\d{1,3}[ -]?)?(?:\(\d{3,4}\) ?|\d{3,4}[ -])(?:\d{7,8}|\d{3,4}[ -]\d{4})(?!\d)",  # other numbers
+    re.ASCII,
+)
 _KEPT_CONTROLS = "\n\t\u200d"
 
 
 def detect_language(text: str) -> Literal["zh", "en"]:
     """Return "zh" if at least as many Chinese characters as Latin words occur, else "en"; "zh" for neither."""
     return "zh" if len(_CJK.findall(text)) >= len(_LATIN.findall(text)) else "en"
+
+
+def scrub(text: str) -> str:
+    """Return `text` without what retrieved words must not carry into a prompt: addresses, phone numbers, chat tokens."""
+    return _CARRIED.sub("", text).strip()
 
 
 def clean(text: str) -> str:

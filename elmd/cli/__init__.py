@@ -28,6 +28,8 @@ def main() -> None:
         _end("elmd: stopped", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a file that may not be read, a full disk: the person's to mend, so no traceback
+        _end(f"elmd: {error.filename or 'the system'}: {error.strerror or error}", 1)
 
 
 def build_app() -> typer.Typer:

@@ -21,7 +21,7 @@ def talk() -> "Console":
     """The console for talk and progress: stderr, so that results can be piped."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @cache

@@ -9,6 +9,7 @@ import numpy as np
 
 from elmd import assets
 from elmd.config import Strict
+from elmd.quiet import quiet
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -48,6 +49,7 @@ class Embedder:
         """The loaded model."""
         from sentence_transformers import SentenceTransformer
 
+        quiet()
         return SentenceTransformer(
             str(self.folder),
             device=self.config.device,

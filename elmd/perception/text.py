@@ -14,6 +14,7 @@ from elmd import assets
 from elmd.config import Strict
 from elmd.errors import AssetError
 from elmd.labels import EKMAN
+from elmd.quiet import quiet
 from elmd.text import clean
 from elmd.types import EmotionState
 
@@ -90,10 +91,8 @@ class EmotionNetwork:
     def __init__(self, encoder: str) -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
 
-        logging.set_verbosity_error()  # BERT's pooler is not used, and would be reported as missing
-        logging.disable_progress_bar()
+        quiet()  # BERT's pooler is not used, and would be reported as missing
         folder = assets.locate(encoder)
         self.name = encoder
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

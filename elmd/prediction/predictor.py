@@ -57,17 +57,17 @@ class ReplyEmotionPredictor:
             raise AssetError(f"{folder} holds no reply-emotion predictor; train one: elmd train predictor")
         return folder
 
-    def predict(self, vector: np.ndarray, course: np.ndarray, encoder_revision: str) -> EmotionState:
+    def predict(self, vector: np.ndarray, course: np.ndarray, encoder: str) -> EmotionState:
         """Return the reply's emotion.
 
         Args:
             vector: (dimension,) the context as the retrieval encoder sees it.
             course: What `course_features` returns.
-            encoder_revision: Of the encoder that made `vector`; raises AssetError when the weights want another.
+            encoder: Name of the encoder that made `vector`; raises AssetError when the weights want another.
         """
-        weight, bias, revision = self._weights
-        if revision != encoder_revision:
-            raise AssetError(f"{self.folder} was trained on encoder {revision}, not {encoder_revision}; train it again")
+        weight, bias, learned_on = self._weights
+        if encoder != learned_on or weight.shape[1] != len(vector) + len(course):
+            raise AssetError(f"{self.folder} was trained on encoder {learned_on}, not {encoder}; train it again")
         logits = weight @ np.concatenate([vector, course]) + bias
         shares = np.exp(logits - logits.max())
         return EmotionState.from_scores(dict(zip(EKMAN, shares.tolist(), strict=True)), "fused")
@@ -78,4 +78,4 @@ class ReplyEmotionPredictor:
 
         tensors = load_file(self.folder / "predictor.safetensors")
         facts = json.loads((self.folder / "predictor.json").read_text(encoding="utf-8"))
-        return tensors["weight"], tensors["bias"], facts["revision"]
+        return tensors["weight"], tensors["bias"], facts["encoder"]

@@ -20,7 +20,7 @@ from elmd.errors import UsageError
 from elmd.files import write_text
 from elmd.labels import EKMAN
 from elmd.prediction.predictor import COURSE, course_features
-from elmd.runs import write_metrics, write_run
+from elmd.runs import Card, write_card, write_metrics, write_run
 from elmd.types import ASSISTANT, Dialogue, EmotionState, context_text
 from elmd.zoo import DATASETS, EMBEDDERS
 
@@ -92,7 +92,23 @@ def train(config: Config, out: Path, say: Callable[[str], None]) -> dict[str, An
     write_text(out / "predictor.json", json.dumps(facts) + "\n")
     metrics = {"chosen": chosen, "valid": {"n": len(valid.labels), **table(best.predict(valid.features), valid)}}
     write_metrics(out, metrics)
+    write_card(out, card(config), metrics)
     return metrics
+
+
+def card(config: Config) -> Card:
+    """What the model card of a run says."""
+    other = f" and {config.data.name}, weighted down" if config.data.name else ""
+    return Card(
+        title="Reply-emotion predictor",
+        summary="Logistic regression over the context's sentence vector and the course of emotions of the last turns.",
+        data=f"The replies of elmd's own demonstrations (CC0-1.0, written for this project){other}. `valid` are our own "
+        "replies that chose the regularisation; `copy_last` answers with the emotion of the last turn.",
+        license="Apache-2.0; the encoder is MIT. Data sets that forbid it must not be trained on for weights you publish.",
+        command="elmd train predictor --recipe predictor-cped --set data.root=DIR --out runs/reply-emotion",
+        limits="Learned and scored here with annotated emotions of the context; live, they are read from the words and "
+        "may be wrong. It knows how a caring partner answers, not how characters of a television drama do.",
+    )
 
 
 def own_replies(dialogue: Dialogue) -> Iterator[Dialogue]:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from elmd.errors import BadData, UsageError
 from elmd.files import read_jsonl, sha256, to_json, write_jsonl, write_text
+from elmd.text import scrub
 from elmd.types import Demonstration, Dialogue, context_text
 
 
@@ -46,13 +47,14 @@ class Manifest(BaseModel):
 def demonstrations_of(dialogues: Iterable[Dialogue]) -> list[Demonstration]:
     """Cut dialogues into demonstrations: every reply whose emotion is known, with the turns before it.
 
-    The emotion is what emotion-aware ranking needs, so replies without one are left out.
+    The emotion is what emotion-aware ranking needs, so replies without one are left out. Retrieved words are data:
+    addresses, phone numbers and chat tokens are taken out of them.
     """
     return [
         Demonstration(
             id=item.id,
-            context=item.turns,
-            reply=item.reference or "",
+            context=tuple(replace(turn, text=scrub(turn.text)) for turn in item.turns),
+            reply=scrub(item.reference),
             emotion=item.reference_emotion,
             language=item.language or "zh",
             source=item.source or "unknown",

@@ -58,7 +58,7 @@ def _highest(turns: list[Utterance]) -> Safety:
 
 
 def _normal(text: str) -> str:
-    """Fold width, case and traditional characters, drop what is invisible or blank between Chinese characters, and harmless figures of speech."""
+    """Fold width, case and traditional characters; drop the invisible, blanks in Chinese, harmless figures of speech."""
     visible = "".join(c for c in text if unicodedata.category(c) != "Cf")
     folded = unicodedata.normalize("NFKC", visible).casefold().replace("’", "'").translate(_SIMPLIFIED)
     joined = re.sub(r"(?<=[\u4e00-\u9fff])[\s.。·*_-]+(?=[\u4e00-\u9fffs])", "", folded)

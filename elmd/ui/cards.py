@@ -98,10 +98,14 @@ def _valence(value: float) -> str:
     return (
         f'<div class="valence"><span class="word">{both("valence")}</span>'
         f'<span class="scale" aria-hidden="true"><i style="left:{50 + 50 * value:.1f}%"></i></span>'
-        f'<span class="number">{value:+.2f}</span>'
+        f'<span class="number">{_signed(value)}</span>'
         f'<span class="ends" aria-hidden="true"><span>{both("unpleasant")}</span>'
         f"<span>{both('pleasant')}</span></span></div>"
     )
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _demonstration(item: Demonstration) -> str:

@@ -28,6 +28,8 @@ SECTIONS = ("heard", "tone", "demonstrations", "seconds")
 
 _HERE = Path(__file__).parent
 _QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_FOCUS = "() => { if (matchMedia('(hover: hover)').matches) document.querySelector('#box textarea')?.focus(); }"
+"""Give the box the focus again, but not on a touch screen, where that would raise the keyboard."""
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
 _FONT_MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
@@ -73,11 +75,11 @@ def build(agent: "Agent") -> Any:
 
 def look() -> dict[str, Any]:
     """Return theme, styles and head for `launch` or `gr.mount_gradio_app`; nothing comes from another host."""
-    script = (_HERE / "language.js").read_text(encoding="utf-8")
+    script, style = ((_HERE / name).read_text(encoding="utf-8") for name in ("language.js", "style.css"))
     return {
         "theme": gr.themes.Base(font=_FONT, font_mono=_FONT_MONO),
-        "css": (_HERE / "style.css").read_text(encoding="utf-8"),
-        "head": f'<meta name="color-scheme" content="light dark"><script>{script}</script>',
+        # In the head, not as `css`: there gradio puts its own scope before every selector, `html` too.
+        "head": f'<meta name="color-scheme" content="light dark"><script>{script}</script><style>{style}</style>',
         "favicon_path": str(_HERE / "favicon.svg"),
         "footer_links": [],
     }
@@ -161,7 +163,7 @@ def _busy(busy: bool) -> tuple[Any, ...]:
 
 def _lay_out() -> Parts:
     with gr.Row(elem_id="top", equal_height=True):
-        gr.HTML(cards.headline(), elem_id="headline")
+        _html(cards.headline(), "headline")
         language = gr.Radio(
             [("中文", "zh"), ("English", "en")],
             value=LANGUAGES[0],
@@ -171,14 +173,18 @@ def _lay_out() -> Parts:
             min_width=150,
             scale=0,
         )
-    gr.HTML(cards.promises(), elem_id="promises")
+    _html(cards.promises(), "promises")
     with gr.Row(elem_id="rooms"):
         with gr.Column(elem_id="talk", scale=6, min_width=300):
-            talk = _talk()
+            chat, notice, box, send, stop, clear = _talk()
         with gr.Column(elem_id="reading", scale=5, min_width=300):
-            gr.HTML(cards.reading_head(), elem_id="reading-head")
+            _html(cards.reading_head(), "reading-head")
             folds, card_of = _panel()
-    return Parts(language, *talk, folds, card_of)
+    return Parts(language, chat, notice, box, send, stop, clear, folds, card_of)
+
+
+def _html(value: str, name: str) -> Any:
+    return gr.HTML(value, elem_id=name, apply_default_css=False)
 
 
 def _talk() -> tuple[Any, ...]:
@@ -194,7 +200,7 @@ def _talk() -> tuple[Any, ...]:
         feedback_options=None,
         buttons=[],
     )
-    notice = gr.HTML("", elem_id="notice")
+    notice = _html("", "notice")
     with gr.Row(elem_id="say"):
         box = gr.Textbox(
             elem_id="box",
@@ -204,12 +210,11 @@ def _talk() -> tuple[Any, ...]:
             max_lines=6,
             max_length=LONGEST,
             show_label=False,
-            autofocus=True,
             scale=1,
             min_width=120,
         )
         send = gr.Button(say("send", "zh"), variant="primary", elem_id="send", scale=0, min_width=88)
-        stop = gr.Button(say("stop", "zh"), variant="stop", elem_id="stop", scale=0, min_width=88, visible=False)
+        stop = gr.Button(say("stop", "zh"), variant="secondary", elem_id="stop", scale=0, min_width=88, visible=False)
     clear = gr.Button(say("clear", "zh"), variant="secondary", elem_id="clear", size="sm")
     return chat, notice, box, send, stop, clear
 
@@ -218,7 +223,7 @@ def _panel() -> tuple[dict[str, Any], dict[str, Any]]:
     folds, card_of = {}, {}
     for name in SECTIONS:
         with gr.Accordion(say(name, "zh"), open=name != "seconds", elem_id=f"fold-{name}") as folds[name]:
-            card_of[name] = gr.HTML("", elem_id=name)
+            card_of[name] = _html("", name)
     return folds, card_of
 
 
@@ -239,11 +244,13 @@ def _wire(page: Any, parts: Parts, agent: "Agent") -> None:
     turn = asked.success(
         reply, parts.chat, parts.views, show_progress="minimal", show_progress_on=parts.chat, api_visibility="private"
     )
-    turn.then(lambda: _busy(False), None, parts.controls, **_QUICK)
-    parts.stop.click(lambda: _busy(False), None, parts.controls, cancels=turn, **_QUICK)
-    parts.clear.click(
+    over = turn.then(lambda: _busy(False), None, parts.controls, **_QUICK)
+    stopped = parts.stop.click(lambda: _busy(False), None, parts.controls, cancels=turn, **_QUICK)
+    cleared = parts.clear.click(
         lambda: (*shown(EMPTY), *_busy(False)), None, [*parts.views, *parts.controls], cancels=turn, **_QUICK
     )
+    for event in (over, stopped, cleared):
+        event.then(None, js=_FOCUS, **_QUICK)
     parts.chat.example_select(pick, None, parts.box, **_QUICK)
     parts.language.input(wordings, parts.language, parts.worded, js="(l) => elmdLanguage.choose(l)", **_QUICK)
     page.load(wordings, parts.language, parts.worded, js="() => elmdLanguage.first()", **_QUICK)

@@ -10,7 +10,7 @@ LANGUAGES: tuple[str, ...] = ("zh", "en")
 
 WORDS: Mapping[str, tuple[str, str]] = {
     "title": ("elmd · 会共情的数字人", "elmd · an empathetic digital human"),
-    "tagline": ("听你说话，也试着听懂你的心情。", "Listens to what you say, and tries to hear how you feel."),
+    "tagline": ("听你说，试着懂你。", "Listens, and tries to hear how you feel."),
     "is_ai": ("elmd 是人工智能，不是人，也不是医生。", "elmd is an AI: not a person, and not a doctor."),
     "is_guess": ("它读出的情绪只是猜测，可能会错。", "What it reads of your emotions is a guess and can be wrong."),
     "is_private": (
@@ -18,6 +18,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "Sending asks it to read this conversation; once the turn is over, nothing is kept on the server.",
     ),
     "language": ("语言", "Language"),
+    "conversation": ("对话", "Conversation"),
     "chat": ("和 elmd 的对话", "Conversation with elmd"),
     "greeting": ("今天，心里装着什么？", "What is on your mind today?"),
     "invitation": ("想到哪儿说到哪儿，一句话也可以。", "Start anywhere. One sentence is enough."),
