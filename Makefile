@@ -50,7 +50,8 @@ define install
 		"$(PYTHON)" $(NEW_ENOUGH) 2>/dev/null || { \
 			echo "elmd needs Python 3.11 or newer, and $(if $(PYTHON),'$(PYTHON)' is not that,found none): install it, or name one with PYTHON=PATH" >&2; \
 			exit 1; }; \
-		"$(PYTHON)" -m venv --clear $(VENV); }
+		"$(PYTHON)" -m venv --clear $(VENV) || { \
+			echo "$(PYTHON) cannot make an environment; on Debian: apt-get install -y python3-venv" >&2; exit 1; }; }
 	$(PIP) install $(TORCH) >&2
 	$(PIP) install -e '.[$(1)]' >&2
 	@touch $(2)

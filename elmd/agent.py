@@ -30,7 +30,7 @@ from elmd.types import Chat, Completion, Demonstration, Dialogue, EmotionState, 
 from elmd.zoo import EMBEDDERS, LLMS
 
 
-INDEX_FORMAT = 1
+INDEX_FORMAT = 2
 """Raised when the way demonstrations become an index changes, so that ELMD_HOME's copy is built again."""
 
 

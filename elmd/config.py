@@ -5,7 +5,9 @@ refused with its path and the nearest key.
 """
 
 import json
+import math
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -38,10 +40,10 @@ def recipe_names() -> tuple[str, ...]:
 def read_recipe(name: str) -> dict[str, Any]:
     """Read a shipped recipe by name, or any TOML file by path (a run's `run.toml` repeats that run)."""
     path = Path(name) if name.endswith(".toml") else _recipe_folder() / f"{name}.toml"
-    if not path.is_file():
-        if name.endswith(".toml"):
-            raise BadConfig(f"{name}: no such recipe file")
+    if not name.endswith(".toml") and name not in recipe_names():
         raise UnknownName("recipe", name, recipe_names())
+    if not path.is_file():
+        raise BadConfig(f"{name}: no such recipe file")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -132,15 +134,30 @@ def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:
 def _table(data: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
     plain = {k: v for k, v in data.items() if v is not None and not _is_table(v)}
     if path:
-        lines.append(f"\n[{'.'.join(path)}]")
-    lines.extend(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items())
+        lines.append(f"\n[{_header(path)}]")
+    lines.extend(f"{_key(key)} = {_literal(value)}" for key, value in plain.items())
     for key, value in data.items():
         if isinstance(value, Mapping):
             _table(value, (*path, key), lines)
         elif _is_table(value):
             for item in value:
-                lines.append(f"\n[[{'.'.join((*path, key))}]]")
+                lines.append(f"\n[[{_header((*path, key))}]]")
                 _table(item, (), lines)
+
+
+def _header(path: tuple[str, ...]) -> str:
+    return ".".join(_key(key) for key in path)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _literal(key)
+
+
+def _literal(value: Any) -> str:
+    """A value in TOML: as in JSON, but for infinity and the one character that JSON leaves as it is and TOML forbids."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _is_table(value: Any) -> bool:

@@ -26,7 +26,9 @@ def detect_language(text: str) -> Literal["zh", "en"]:
 
 def scrub(text: str) -> str:
     """Return `text` without what retrieved words must not carry into a prompt: addresses, phone numbers, chat tokens."""
-    return _CARRIED.sub("", text).strip()
+    while (less := _CARRIED.sub("", text)) != text:  # what is left may join to another one
+        text = less
+    return text.strip()
 
 
 def clean(text: str) -> str:
@@ -40,4 +42,4 @@ def clean(text: str) -> str:
     if len(short) <= MAX_CHARACTERS:
         return short
     half = MAX_CHARACTERS // 2
-    return f"{short[:half]} … {short[-half:]}"
+    return f"{short[:half].rstrip()} … {short[-half:].lstrip()}"

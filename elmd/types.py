@@ -5,6 +5,7 @@ The JSON lines elmd reads and writes have the same field names (see `elmd.files`
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from math import isclose
 from typing import Literal
 
@@ -17,7 +18,7 @@ Source = Literal["text", "audio", "vision", "fused", "given"]
 ASSISTANT = "elmd"
 """The speaker name of elmd's own turns."""
 CONTEXT_TURNS = 3
-"""How many last turns stand for a context, in an index and in a query alike."""
+"""How many utterances of the last speaker stand for a context at most, in an index and in a query alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,13 @@ class Utterance:
 
 
 def context_text(turns: Sequence[Utterance]) -> str:
-    """Return the words that stand for a context when it is encoded: its last CONTEXT_TURNS turns, a line each."""
-    return "\n".join(turn.text for turn in turns[-CONTEXT_TURNS:])
+    """Return the words that stand for a context when it is encoded: what the last speaker said since it was their turn.
+
+    At most CONTEXT_TURNS utterances, a line each. Earlier turns are left out: with them, contexts of like length and
+    shape come out near, whatever they are about.
+    """
+    closing = list(takewhile(lambda turn: turn.speaker == turns[-1].speaker, reversed(turns)))
+    return "\n".join(turn.text for turn in reversed(closing[:CONTEXT_TURNS]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,7 @@ weights = "{tiny_reader}"
 [retrieval]
 embedder = "hashing"
 index = "{index}"
+demonstrations = 3
 
 [retrieval.encoder]
 dimension = {DIMENSION}

@@ -191,9 +191,17 @@ def test_the_shipped_index_is_built_once(home, monkeypatch):
 def test_a_predictor_for_another_encoder_is_refused(tiny_predictor):
     predictor = ReplyEmotionPredictor(Config(weights=str(tiny_predictor)))
     vector, course = np.zeros(64, np.float32), np.zeros(COURSE * 8, np.float32)
-    assert predictor.predict(vector, course, "1/64").label in EKMAN
-    with pytest.raises(AssetError, match="was trained on encoder 1/64, not 1/32"):
-        predictor.predict(vector, course, "1/32")
+    assert predictor.predict(vector, course, "hashing").label in EKMAN
+    with pytest.raises(AssetError, match="was trained on encoder hashing, not multilingual-e5-small"):
+        predictor.predict(vector, course, "multilingual-e5-small")
+    with pytest.raises(AssetError, match="train it again"):
+        predictor.predict(np.zeros(32, np.float32), course, "hashing")
+
+
+def test_a_prediction_without_a_reply_is_that_of_the_reply(agent):
+    dialogue = say("我今天很难过", "怎么了", "他走了")
+    reply = agent.reply(dialogue)
+    assert agent.foresee(dialogue) == (reply.user_emotion, reply.emotion)
 
 
 def test_the_course_of_emotions_is_newest_first_and_knows_who_spoke():

@@ -1,11 +1,10 @@
 """The command line: results on stdout, one line of error on stderr, the right exit code, the public JSON shapes."""
 
+import builtins
+import io
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from conftest import elmd
@@ -76,36 +75,62 @@ def test_a_crisis_turn_says_so(cli, tiny_agent):
     assert "12356" in reply["reply"]
 
 
-def test_a_conversation_reads_lines_until_an_empty_one(tiny_agent):
-    command = [sys.executable, "-m", "elmd", "chat", "-r", str(tiny_agent), "--json"]
-    said = "我今天很难过\n他走了\n\n不会读到\n"
-    done = subprocess.run(command, input=said, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    rows = [json.loads(line[line.index("{") :]) for line in done.stdout.splitlines() if "{" in line]
+@pytest.fixture
+def converse(cli, monkeypatch, tiny_agent):
+    """Hold a conversation: each line is typed in turn, then Ctrl-D."""
+
+    def run(typed, *arguments):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        return cli("chat", "-r", tiny_agent, *arguments)
+
+    return run
+
+
+def test_a_conversation_reads_lines_until_an_empty_one(converse):
+    ran = converse("我今天很难过\n他走了\n\n不会读到\n", "--json")
+    assert ran.code == 0, ran.err
+    assert all(line.startswith("{") for line in ran.out.splitlines())  # the question goes to stderr
+    rows = [json.loads(line) for line in ran.out.splitlines()]
     assert [row["reply"] for row in rows] == ["我听见你说：我今天很难过", "我听见你说：他走了"]
-    assert done.stdout.startswith("{")  # the question goes to stderr
-    assert "Traceback" not in done.stderr
 
 
-def test_a_conversation_without_json_shows_the_words_and_survives_a_silent_turn(tiny_agent):
-    command = [sys.executable, "-m", "elmd", "chat", "-r", str(tiny_agent)]
-    done = subprocess.run(command, input="\u200b\n你好 [red]\n", capture_output=True, text=True, timeout=120)
-    assert "Traceback" not in done.stderr
-    assert "我听见你说：你好 [red]" in done.stdout, done.stderr
-    assert done.returncode == 0
+def test_a_conversation_remembers_what_was_said(converse):
+    ran = converse("我想自杀\n没事了\n", "--json")
+    assert [json.loads(line)["backend"] for line in ran.out.splitlines()] == ["fixed", "fixed"]
 
 
-def test_ctrl_c_is_one_line_and_130(tiny_agent):
-    command = [sys.executable, "-m", "elmd", "chat", "-r", str(tiny_agent)]
-    running = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    time.sleep(1)
-    running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
-    assert "Traceback" not in err
-    assert running.returncode in (130, 0)
+def test_a_conversation_shows_the_words_as_they_are(converse):
+    ran = converse("你好 [red]\n")
+    assert ran.code == 0
+    assert ran.out == "我听见你说：你好 [red]\n"
+    assert "answered with" in ran.err
+
+
+def test_a_line_of_nothing_visible_ends_the_conversation(converse):
+    ran = converse("\u200b\x07\n你好\n")
+    assert (ran.code, ran.out) == (0, "")
+
+
+def test_ctrl_c_while_typing_ends_the_conversation(converse, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(builtins, "input", stop)
+    ran = converse("")
+    assert (ran.code, ran.out) == (0, "")
+    assert "Traceback" not in ran.err
+
+
+def test_ctrl_c_while_working_ends_with_130(cli, tiny_agent, monkeypatch):
+    from elmd.agent import Agent
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Agent, "reply", stop)
+    ran = cli("chat", "-t", "你好", "-r", tiny_agent)
+    assert (ran.code, ran.out) == (130, "")
+    assert "Traceback" not in ran.err
 
 
 def test_a_reader_that_leaves_early_is_no_error(tiny_agent):
@@ -175,9 +200,10 @@ def test_the_environment_sets_keys_and_the_command_line_wins(cli, tiny_agent, mo
     assert "unknown key retreival" in cli("chat", "-t", "难过", "-r", tiny_agent).complaint
 
 
-def test_a_missing_model_without_network_is_one_line_and_exit_1(tiny_agent, tmp_path):
+def test_a_missing_model_without_network_is_one_line_and_exit_1(cli, tiny_agent, home, monkeypatch):
+    monkeypatch.setenv("ELMD_OFFLINE", "1")
     model = ["--set", "generation.backend=hf", "--set", "generation.llm.model=qwen2.5-0.5b"]
-    ran = elmd("chat", "-t", "难过", "-r", tiny_agent, *model, ELMD_HOME=str(tmp_path), ELMD_OFFLINE="1")
+    ran = cli("chat", "-t", "难过", "-r", tiny_agent, *model)
     assert (ran.code, ran.out) == (1, "")
     assert "qwen2.5-0.5b is not here and ELMD_OFFLINE is set" in ran.complaint
     assert "elmd assets get qwen2.5-0.5b" in ran.complaint
@@ -215,7 +241,7 @@ def test_an_index_is_built_from_replies_with_an_emotion_and_searched(cli, tiny_a
     found = cli("index", "search", "我的狗狗不见了", "--index", tmp_path / "index", "-k", 2, "--recipe", tiny_agent)
     rows = [json.loads(line) for line in found.out.splitlines()]
     assert [set(row) for row in rows] == [DEMONSTRATION] * 2
-    assert rows[0]["reply"] == "它长什么样？"
+    assert rows[0]["context"][0]["text"] == "狗狗走丢了"
     assert rows[0]["similarity"] >= rows[1]["similarity"]
     everything = cli("index", "search", "嗯", "--index", tmp_path / "index", "-k", 99, "--recipe", tiny_agent)
     assert len(everything.out.splitlines()) == 3

@@ -2,9 +2,13 @@
 
 import json
 import re
+import runpy
+import socket
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -185,6 +189,20 @@ def test_turn_shows_the_reasoning_first_then_the_growing_reply_then_the_times():
     assert "1.50" in whole.seconds
 
 
+@pytest.mark.parametrize("text", [NASTY, "Tom & Jerry, AT&T", "&lt;b&gt; &amp;lt; &eacute;", "1 < 2 > 0", "<3", "你好"])
+def test_words_go_through_the_chat_unchanged_but_as_no_markup(text):
+    shown = turns.for_chat(text)
+    assert Tags(shown).tags == []
+    assert Tags(shown).text == text
+    assert turns.from_chat(shown) == text
+    assert turns.dialogue_of(turns.said(text, [])).last.text == text
+
+
+def test_reply_with_markup_is_shown_as_text():
+    *_, whole = turns.answer(FakeAgent(("", "<img src=x>")), turns.said("hi", []))
+    assert whole.history[-1]["content"] == "&lt;img src=x>"
+
+
 def test_fixed_answer_comes_whole_with_its_banner():
     *_, whole = turns.answer(FakeAgent(("请拨打 12356",), "high"), turns.said("我不想活了", []))
     assert whole.history[-1]["content"] == "请拨打 12356"
@@ -319,23 +337,26 @@ def test_demo_in_an_unknown_language_is_a_wrong_use(cli):
     assert "known: zh, en" in ran.complaint
 
 
-def test_port_in_use_is_one_line(cli, tiny_agent, home):
-    import socket
+@pytest.fixture
+def taken():
+    """A port that somebody listens on."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
 
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        ran = cli("demo", "--recipe", tiny_agent, "--port", port)
+
+def test_port_in_use_is_one_line_before_any_model_loads(cli, taken):
+    ran = cli("demo", "--port", taken)
     assert ran.code == 2
-    assert f"port {port}" in ran.err.splitlines()[-1]
+    assert f"port {taken}" in ran.complaint
 
 
 def test_app_serves_the_default_agent(monkeypatch):
-    import app
-
+    app = runpy.run_path(str(Path(__file__).parents[1] / "app.py"))
     served = []
-    monkeypatch.setattr(app, "launch", lambda agent: served.append(agent) or type("P", (), {"block_thread": id})())
-    monkeypatch.setattr(app.Agent, "from_recipe", classmethod(lambda cls: "the agent"))
-    app.main()
-    assert served == ["the agent"]
+    running = SimpleNamespace(block_thread=lambda: served.append("blocked"))
+    monkeypatch.setitem(app["main"].__globals__, "launch", lambda agent: served.append(agent) or running)
+    monkeypatch.setattr(app["Agent"], "from_recipe", classmethod(lambda cls: "the agent"))
+    app["main"]()
+    assert served == ["the agent", "blocked"]

@@ -47,9 +47,12 @@ def _converse(agent: "Agent", as_json: bool) -> None:
 
 
 def _ask() -> str:
+    from elmd.text import clean
+
+    talk().print("you: ", end="")  # typer's prompt writes a blank to stdout
     try:
-        return str(typer.prompt("you", default="", show_default=False, err=True)).strip()
-    except (EOFError, typer.Abort):
+        return clean(input())
+    except (EOFError, KeyboardInterrupt):
         return ""
 
 

@@ -62,7 +62,7 @@ def demonstrations_of(dialogues: Iterable[Dialogue]) -> list[Demonstration]:
         )
         for dialogue in dialogues
         for item in dialogue.replies()
-        if item.reference and item.reference_emotion
+        if item.reference and item.reference_emotion and scrub(item.reference) and scrub(item.last.text)
     ]
 
 

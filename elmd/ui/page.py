@@ -14,6 +14,7 @@ from elmd.ui.words import LANGUAGES, STARTERS, say
 
 try:
     import gradio as gr
+    from gradio.state_holder import StateHolder
 except ModuleNotFoundError as error:
     raise MissingExtra("the page", "ui") from error
 
@@ -90,30 +91,54 @@ def launch(agent: "Agent", host: str | None = None, port: int | None = None) -> 
 
     Host and port default to GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else to HOST and PORT or the next free one.
     """
+    place = None if port is None else usable_port(host or HOST, port)
     agent.warm()
     page = build(agent)
-    try:
-        page.launch(
-            server_name=host,
-            server_port=free_port(host or HOST) if port == 0 else port,
-            quiet=True,
-            prevent_thread_lock=True,
-            run_history=False,
-            enable_monitoring=False,
-            share=False,
-            ssr_mode=False,
-            pwa=False,
-            **look(),
-        )
-    except OSError as error:
-        raise UsageError(f"cannot serve the page on port {port}: it is in use; choose another, or 0") from error
+    page.launch(
+        server_name=host,
+        server_port=place,
+        quiet=True,
+        prevent_thread_lock=True,
+        run_history=False,
+        enable_monitoring=False,
+        share=False,
+        ssr_mode=False,
+        pwa=False,
+        **look(),
+    )
+    keep_nothing(page)
     return page
 
 
-def free_port(host: str) -> int:
-    """Return a port that nobody listens on."""
+class ForgetfulHolder(StateHolder):  # type: ignore[misc]
+    """Sessions without values: gradio would keep the last value of every component, for links into a conversation."""
+
+    def __getitem__(self, session_id: str) -> Any:
+        """Return the session, told to keep no values."""
+        session = super().__getitem__(session_id)
+        session._update_value_in_config = _forget
+        return session
+
+
+def keep_nothing(page: Any) -> None:
+    """Make a launched or mounted page forget what is said as soon as the turn is over."""
+    holder = ForgetfulHolder()
+    holder.set_blocks(page)
+    page.app.state_holder = holder
+
+
+def _forget(_key: int, _value: Any) -> None:
+    """Take the place of `SessionState._update_value_in_config`."""
+
+
+def usable_port(host: str, port: int) -> int:
+    """Return `port`, or a free one for 0; raises UsageError when somebody listens there."""
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(f"cannot serve the page on {host} port {port} ({error}); choose another --port") from error
         return int(probe.getsockname()[1])
 
 
@@ -197,6 +222,7 @@ def _talk() -> tuple[Any, ...]:
         height="100%",
         render_markdown=False,
         allow_tags=False,
+        latex_delimiters=[],
         feedback_options=None,
         buttons=[],
     )
@@ -250,7 +276,8 @@ def _wire(page: Any, parts: Parts, agent: "Agent") -> None:
         lambda: (*shown(EMPTY), *_busy(False)), None, [*parts.views, *parts.controls], cancels=turn, **_QUICK
     )
     for event in (over, stopped, cleared):
-        event.then(None, js=_FOCUS, **_QUICK)
+        # Queued, unlike the rest: gradio's queue holds on to its last event until the next one, and this one is empty.
+        event.then(lambda: None, js=_FOCUS, **_QUICK | {"queue": True, "concurrency_limit": None})
     parts.chat.example_select(pick, None, parts.box, **_QUICK)
     parts.language.input(wordings, parts.language, parts.worded, js="(l) => elmdLanguage.choose(l)", **_QUICK)
     page.load(wordings, parts.language, parts.worded, js="() => elmdLanguage.first()", **_QUICK)

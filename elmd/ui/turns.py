@@ -1,5 +1,7 @@
 """One turn on the page, without gradio: the browser's history becomes a dialogue, replies become what is shown."""
 
+import html
+import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ KEPT_MESSAGES = 40
 LONGEST = 1000
 """Characters one may type into the box."""
 
+_ENTITY = re.compile(r"&(?=[#\w])")
 _SPEAKERS = {"user": "user", "assistant": ASSISTANT}
 
 
@@ -42,7 +45,17 @@ EMPTY = View([], "", "", "", "", "")
 
 def said(text: str, history: History) -> History:
     """Return the history with the person's new message."""
-    return [*history, {"role": "user", "content": clean(text)}]
+    return [*history, {"role": "user", "content": for_chat(clean(text))}]
+
+
+def for_chat(text: str) -> str:
+    """Escape what gradio's chat would take for HTML: it shows an <img> even where it renders no Markdown."""
+    return _ENTITY.sub("&amp;", text).replace("<", "&lt;")
+
+
+def from_chat(text: str) -> str:
+    """Return the text that `for_chat` escaped."""
+    return html.unescape(text)
 
 
 def dialogue_of(history: Sequence[Mapping[str, Any]]) -> Dialogue | None:
@@ -50,7 +63,7 @@ def dialogue_of(history: Sequence[Mapping[str, Any]]) -> Dialogue | None:
     turns = tuple(
         Utterance(_SPEAKERS[message["role"]], words)
         for message in history[-KEPT_MESSAGES:]
-        if message.get("role") in _SPEAKERS and (words := clean(_text(message.get("content"))))
+        if message.get("role") in _SPEAKERS and (words := clean(from_chat(_text(message.get("content")))))
     )
     return Dialogue("page", turns) if turns and turns[-1].speaker == "user" else None
 
@@ -101,7 +114,7 @@ def _whole(reply: Reply, history: History) -> View:
 
 
 def _with(history: History, reply: Reply) -> History:
-    return [*history, {"role": "assistant", "content": reply.text.strip()}]
+    return [*history, {"role": "assistant", "content": for_chat(reply.text.strip())}]
 
 
 def _text(content: Any) -> str:
