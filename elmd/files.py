@@ -122,7 +122,8 @@ class JsonlAppender:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a+b")
+            # Unbuffered: what a full disk refused must not be written at the next chance, behind the rows kept.
+            self._file = path.open("a+b", buffering=0)
         except OSError as error:
             raise ElmdError(f"cannot write {path}: {error.strerror}") from error
         try:
@@ -139,11 +140,11 @@ class JsonlAppender:
 
     def append(self, rows: Iterable[Any]) -> None:
         """Write rows and force them to disk. Raises ElmdError when the disk is full, with the file left whole."""
-        data = "".join(f"{dumps(row)}\n" for row in rows).encode()
+        data = memoryview("".join(f"{dumps(row)}\n" for row in rows).encode())
         start = self._file.seek(0, os.SEEK_END)
         try:
-            self._file.write(data)
-            self._file.flush()
+            while data:
+                data = data[self._file.write(data) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             os.ftruncate(self._file.fileno(), start)

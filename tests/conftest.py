@@ -190,7 +190,9 @@ def _tiny_tokenizer():
     from transformers import PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    characters = sorted(set("abcdefghijklmnopqrstuvwxyz:?!.,'我你他她很今天不是的了难过开心高兴害怕生气惊讶恶心平静好想"))
+    characters = sorted(
+        set("abcdefghijklmnopqrstuvwxyz:?!.,'我你他她很今天不是的了难过开心高兴害怕生气惊讶恶心平静好想")
+    )
     tokenizer = Tokenizer(models.WordLevel({c: i for i, c in enumerate(special + characters)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     tokenizer.post_processor = processors.TemplateProcessing(

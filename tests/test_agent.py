@@ -96,7 +96,9 @@ def test_a_closed_stream_leaves_the_agent_free(agent):
 
 
 def test_many_replies_are_those_of_one_by_one_in_order(agent):
-    dialogues = [say(text, id=f"d{i}") for i, text in enumerate(["我很难过", "so happy today", "我想死", "嗯", "他生气了"])]
+    dialogues = [
+        say(text, id=f"d{i}") for i, text in enumerate(["我很难过", "so happy today", "我想死", "嗯", "他生气了"])
+    ]
     together, alone = agent.reply_many(dialogues), [agent.reply(d) for d in dialogues]
     assert [r.text for r in together] == [r.text for r in alone]
     assert [r.emotion.label for r in together] == [r.emotion.label for r in alone]
@@ -144,7 +146,9 @@ def test_a_turn_without_words_is_refused(agent, text):
         agent.reply(say(text))
 
 
-@pytest.mark.parametrize("text", ["😭😭😭", "👨‍👩‍👧", "？？？", "\x00你\x07好\x1b", "\ud800你好", "嗯" * 100_000, "a " * 100_000])
+@pytest.mark.parametrize(
+    "text", ["😭😭😭", "👨‍👩‍👧", "？？？", "\x00你\x07好\x1b", "\ud800你好", "嗯" * 100_000, "a " * 100_000]
+)
 def test_strange_words_get_a_reply(agent, text):
     reply = agent.reply(say(text))
     assert reply.text

@@ -36,7 +36,9 @@ def wheel(folder: Path, package: str, data: bytes) -> Path:
         archive.writestr(f"{package}/__init__.py", "raise SystemExit('a package of data was run')")
         info = f"{package}-1.0.dist-info"
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr(f"{info}/RECORD", "")
     return path
 
@@ -275,7 +277,10 @@ def test_the_catalogue_is_pinned_everywhere():
             assert len(pin) == 64
             assert int(pin, 16)
         assert len({part.sha256 for part in asset.parts}) == len(asset.parts) > 0
-    assert {name for name, asset in assets.catalogue().items() if asset.default} == {"qwen2.5-0.5b", "multilingual-e5-small"}
+    assert {name for name, asset in assets.catalogue().items() if asset.default} == {
+        "qwen2.5-0.5b",
+        "multilingual-e5-small",
+    }
 
 
 # ---- a hub on loopback ----
@@ -395,7 +400,9 @@ def pieces() -> list[str]:
     return [*bytes_to_unicode().values(), "he", "ll", "hell", "hello", *SPECIAL]
 
 
-def write_gguf(path: Path, architecture: str = "qwen2", head: bool = True, extra: str | None = None) -> dict[str, np.ndarray]:
+def write_gguf(
+    path: Path, architecture: str = "qwen2", head: bool = True, extra: str | None = None
+) -> dict[str, np.ndarray]:
     """Write a tiny Qwen2 in GGUF; return its float tensors by GGUF name."""
     import gguf
 

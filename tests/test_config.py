@@ -45,7 +45,9 @@ def test_later_sources_win(recipe, monkeypatch):
     assert config.load(Outer).inner == Inner(name="environment", rate=0.2)
 
 
-@pytest.mark.parametrize("override", ["inner.name=word", 'inner.name="word"', "inner.name = word ", "inner.name='word'"])
+@pytest.mark.parametrize(
+    "override", ["inner.name=word", 'inner.name="word"', "inner.name = word ", "inner.name='word'"]
+)
 def test_words_need_no_quotes(override):
     assert config.load(Outer, None, [override]).inner.name == "word"
 

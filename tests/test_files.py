@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,11 @@ def test_a_row_that_is_no_dialogue_is_named_by_line_and_key(tmp_path, row, reaso
 
 
 def test_unknown_keys_are_ignored_and_doubled_ids_are_not(tmp_path):
-    rows = [{"id": "a", "turns": [{**TURN, "mood": 3}], "extra": {}}, {"id": "b", "turns": [TURN]}, {"id": "a", "turns": [TURN]}]
+    rows = [
+        {"id": "a", "turns": [{**TURN, "mood": 3}], "extra": {}},
+        {"id": "b", "turns": [TURN]},
+        {"id": "a", "turns": [TURN]},
+    ]
     write_jsonl(tmp_path / "d.jsonl", rows)
     with pytest.raises(BadData, match=r":3: id 'a' is already on line 1"):
         list(read_dialogues(tmp_path / "d.jsonl"))
@@ -169,6 +174,21 @@ def test_a_full_disk_leaves_whole_rows_and_can_go_on(tmp_path, monkeypatch):
         full[0] = False
         appender.append([{"id": 3}])
     assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == [1, 3]
+
+
+def test_a_write_that_was_cut_short_leaves_whole_rows(tmp_path):
+    """The kernel takes a part of the rows and then no more, as it does when a disk fills up."""
+    path, limit = tmp_path / "x.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    with JsonlAppender(path, "id") as appender:
+        appender.append([{"id": 1}])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
+        try:
+            with pytest.raises(ElmdError, match="File too large; what is done so far is kept"):
+                appender.append([{"id": n, "text": "x" * 9_000} for n in range(2, 6)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        appender.append([{"id": 9}])
+    assert path.read_text() == '{"id": 1}\n{"id": 9}\n'
 
 
 def test_sha256(tmp_path):

@@ -131,7 +131,9 @@ def test_values_are_put_in_as_they_are(evil):
 
 
 def test_missing_and_superfluous_holes_are_refused():
-    with pytest.raises(UsageError, match=r"reply has the holes \['reply_emotion', 'user_emotion'\], not \['user_emotion'\]"):
+    with pytest.raises(
+        UsageError, match=r"reply has the holes \['reply_emotion', 'user_emotion'\], not \['user_emotion'\]"
+    ):
         render("reply", "zh", user_emotion="x")
     with pytest.raises(UsageError, match=r"holes \[\]"):
         render("crisis", "zh", user_emotion="x")

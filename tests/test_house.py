@@ -26,7 +26,15 @@ FLOORS = [
     {"ui", "server", "cli", "app"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-STAIRS = {("generate", "agent"), ("evaluate", "agent"), ("assess", "agent"), ("assess", "evaluate"), ("cli", "ui"), ("cli", "server"), ("app", "ui")}
+STAIRS = {
+    ("generate", "agent"),
+    ("evaluate", "agent"),
+    ("assess", "agent"),
+    ("assess", "evaluate"),
+    ("cli", "ui"),
+    ("cli", "server"),
+    ("app", "ui"),
+}
 """Neighbours that may be entered: a batch run uses the agent, a verb opens a door."""
 HEAVY = {"torch", "transformers", "faiss", "gradio", "sentence_transformers", "peft", "sklearn", "matplotlib"}
 
@@ -246,6 +254,19 @@ def test_the_check_of_command_lines_finds_mistakes():
     assert unknown_words("elmd data chek m3ed") == ["chek"]
     assert unknown_words("elmd generate a.jsonl b.jsonl --bacth 3 --set=a.b=1") == ["--bacth"]
     assert len(command_lines()) >= 5
+
+
+@pytest.mark.parametrize("name", ["emotion-text", "reply-emotion"])
+def test_shipped_weights_are_small_safe_and_have_a_card(name):
+    folder = PACKAGE / "weights" / name
+    files = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert {"README.md", "run.toml", "metrics.json"} <= set(files)
+    assert {Path(file).suffix for file in files} <= {".md", ".toml", ".json", ".safetensors", ".png"}
+    assert sum(files.values()) < 20e6
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for heading in ("## Data", "## Licence", "## Made by", "## Scores", "## Limits"):
+        assert heading in card
+    assert str(REPO.parent) not in card + (folder / "run.toml").read_text(encoding="utf-8")
 
 
 def test_every_package_folder_is_a_package():

@@ -40,7 +40,9 @@ def test_known_labels(name, label, ekman):
     assert LABEL_SETS[name].to_ekman(label) == ekman
 
 
-@pytest.mark.parametrize("size", [("m3ed", 7), ("emotiontalk", 7), ("meld", 7), ("cped", 13), ("esconv", 11), ("ravdess", 8)])
+@pytest.mark.parametrize(
+    "size", [("m3ed", 7), ("emotiontalk", 7), ("meld", 7), ("cped", 13), ("esconv", 11), ("ravdess", 8)]
+)
 def test_sets_have_as_many_labels_as_their_authors_say(size):
     assert len(LABEL_SETS[size[0]].labels) == size[1]
 
@@ -64,18 +66,28 @@ def test_the_label_set_of_every_data_set_exists():
         assert DATASETS.load(name).CARD.label_set in (*LABEL_SETS, None), name
 
 
-@pytest.mark.parametrize(("label", "polarity"), [("anger", "negative"), ("happiness", "positive"), ("surprise", "neutral"), ("neutral", "neutral")])
+@pytest.mark.parametrize(
+    ("label", "polarity"),
+    [("anger", "negative"), ("happiness", "positive"), ("surprise", "neutral"), ("neutral", "neutral")],
+)
 def test_polarity(label, polarity):
     assert labels.polarity(label) == polarity
 
 
 def test_unknown_ekman_labels_are_refused_everywhere():
-    for refuse in (labels.check_label, labels.polarity, lambda x: labels.word_for(x, "zh"), lambda x: labels.mean_vad({x: 1})):
+    for refuse in (
+        labels.check_label,
+        labels.polarity,
+        lambda x: labels.word_for(x, "zh"),
+        lambda x: labels.mean_vad({x: 1}),
+    ):
         with pytest.raises(UnknownName, match="unknown emotion 'joy'"):
             refuse("joy")
 
 
-@pytest.mark.parametrize(("value", "polarity"), [(-0.1, "negative"), (0, "neutral"), (-0.0, "neutral"), (3, "positive")])
+@pytest.mark.parametrize(
+    ("value", "polarity"), [(-0.1, "negative"), (0, "neutral"), (-0.0, "neutral"), (3, "positive")]
+)
 def test_polarity_of_sentiment(value, polarity):
     assert labels.polarity_of_sentiment(value) == polarity
 

@@ -25,7 +25,15 @@ DISGUISED = [
     "KILL MYSELF", "不想活了。。。",
     "活著沒意思", "我想跳樓", "不想活下去了", "我好累想死", "烦得想死", 
 ]  # fmt: skip
-IMMINENT = ["遗书写好了", "遺書寫好了", "药我都吞了", "我现在就去死", "我今晚就跳下去", "I took all my pills", "I wrote my suicide note"]
+IMMINENT = [
+    "遗书写好了",
+    "遺書寫好了",
+    "药我都吞了",
+    "我现在就去死",
+    "我今晚就跳下去",
+    "I took all my pills",
+    "I wrote my suicide note",
+]
 CONCERN = ["我撑不下去了", "没有我他们会更好", "I can't go on", "they'd be happier without me"]
 HARMLESS = [
     "笑死我了", "累死了", "想死你了", "热死了", "尴尬死了", "饿得要死", "吓死我了", "我爱死这首歌了", "气死我了", "可爱到死",

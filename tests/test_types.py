@@ -148,7 +148,9 @@ def test_saying_something_adds_a_turn_and_drops_the_reference():
     assert len(dialogue.turns) == 1
 
 
-@pytest.mark.parametrize(("speakers", "text"), [("abab", "4"), ("abbb", "2\n3\n4"), ("bbbb", "2\n3\n4"), ("baab", "4"), ("a", "1"), ("", "")])
+@pytest.mark.parametrize(
+    ("speakers", "text"), [("abab", "4"), ("abbb", "2\n3\n4"), ("bbbb", "2\n3\n4"), ("baab", "4"), ("a", "1"), ("", "")]
+)
 def test_a_context_reads_as_what_its_last_speaker_just_said(speakers, text):
     assert CONTEXT_TURNS == 3
     assert context_text([Utterance(speaker, str(n)) for n, speaker in enumerate(speakers, 1)]) == text

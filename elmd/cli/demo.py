@@ -39,6 +39,8 @@ def command(
         return
     from elmd.agent import reply_json
 
+    with talk().status("loading the models"):
+        agent.warm()
     reply = agent.reply(dialogue)
     if as_json:
         typer.echo(json.dumps(reply_json(reply), ensure_ascii=False))
@@ -93,14 +95,18 @@ def _emotion(state: "EmotionState", language: str) -> "RenderableType":
     from elmd.ui.words import say
 
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(min_width=_BAR)
+    table.add_column(justify="right")
     for label, score in sorted(state.scores.items(), key=lambda item: -item[1]):
         style = "bold" if label == state.label else "dim"
-        table.add_row(word_for(label, language), "█" * round(_BAR * score), f"{score:4.0%}", style=style)
+        table.add_row(word_for(label, language), "█" * round(_BAR * score), f"{score:.0%}", style=style)
     table.add_row(say("valence", language), Text(""), f"{state.valence:+.2f}")
     return table
 
 
 def _demonstrations(demonstrations: "tuple[Demonstration, ...]", language: str) -> "RenderableType":
+    from rich.table import Table
     from rich.text import Text
 
     from elmd.labels import word_for
@@ -108,13 +114,11 @@ def _demonstrations(demonstrations: "tuple[Demonstration, ...]", language: str) 
 
     if not demonstrations:
         return Text(say("no_demonstrations", language))
-    return Text("\n").join(
-        Text(
-            f"{item.similarity:.2f}  {item.context[-1].text}\n"
-            f"   →  {item.reply} [{word_for(item.emotion, language)}, {item.source}]"
-        )
-        for item in demonstrations
-    )
+    table = Table.grid(padding=(0, 2))
+    for item in demonstrations:
+        emotion = f"{word_for(item.emotion, language)}, {item.source}"
+        table.add_row(f"{item.similarity:.2f}", Text(f"{item.context[-1].text}\n→ {item.reply} [{emotion}]"))
+    return table
 
 
 def _seconds(reply: "Reply", language: str) -> "RenderableType":

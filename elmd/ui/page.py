@@ -75,7 +75,7 @@ def build(agent: "Agent") -> Any:
 
 
 def look() -> dict[str, Any]:
-    """Return theme, styles and head for `launch` or `gr.mount_gradio_app`; nothing comes from another host."""
+    """Return theme, styles and head for gradio's launch; nothing comes from another host."""
     script, style = ((_HERE / name).read_text(encoding="utf-8") for name in ("language.js", "style.css"))
     return {
         "theme": gr.themes.Base(font=_FONT, font_mono=_FONT_MONO),
@@ -106,7 +106,7 @@ def launch(agent: "Agent", host: str | None = None, port: int | None = None) -> 
         pwa=False,
         **look(),
     )
-    keep_nothing(page)
+    _keep_nothing(page)
     return page
 
 
@@ -120,8 +120,8 @@ class ForgetfulHolder(StateHolder):  # type: ignore[misc]
         return session
 
 
-def keep_nothing(page: Any) -> None:
-    """Make a launched or mounted page forget what is said as soon as the turn is over."""
+def _keep_nothing(page: Any) -> None:
+    """Make a launched page forget what is said as soon as the turn is over."""
     holder = ForgetfulHolder()
     holder.set_blocks(page)
     page.app.state_holder = holder
