@@ -29,7 +29,6 @@ from elmd.text import clean
 from elmd.types import Chat, Completion, Demonstration, Dialogue, EmotionState, Reply, Safety, Sampling, Utterance
 from elmd.zoo import EMBEDDERS, LLMS
 
-
 INDEX_FORMAT = 2
 """Raised when the way demonstrations become an index changes, so that ELMD_HOME's copy is built again."""
 
@@ -40,7 +39,7 @@ class SamplingConfig(Strict):
     max_tokens: int = 80
     temperature: float = 0.0
     top_p: float = 0.9
-    repetition_penalty: float = 1.05
+    repetition_penalty: float = 1.1
     seed: int = 0
 
 

@@ -29,6 +29,9 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+AGENT_TABLES = frozenset({"perception", "retrieval", "prediction", "generation"})
+"""The tables of an agent: ELMD_GENERATION__… in the environment is none of a training run's business."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -61,7 +64,9 @@ def load(model: type[Model], recipe: str | None = None, overrides: Iterable[str]
     data = read_recipe(recipe) if recipe else {}
     data.pop("run", None)
     for key, value in _environment().items():
-        _put(data, key.split("."), value)
+        path = key.split(".")
+        if path[0] in model.model_fields or path[0] not in AGENT_TABLES:
+            _put(data, path, value)
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign or not key:

@@ -216,7 +216,7 @@ class Sampling:
     max_tokens: int = 96
     temperature: float = 0.0
     top_p: float = 0.9
-    repetition_penalty: float = 1.05
+    repetition_penalty: float = 1.1
     seed: int = 0
     stop: tuple[str, ...] = ()
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from elmd import __version__
 from elmd.errors import ElmdError
@@ -21,10 +22,13 @@ def main() -> None:
     """Run the command line; an ElmdError becomes one line on stderr and its exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        build_app()(standalone_mode=True)
+        raise SystemExit(build_app()(standalone_mode=False) or 0)
     except ElmdError as error:
         _end(f"elmd: {' '.join(str(error).split())}", error.exit_code)
-    except KeyboardInterrupt:
+    except TyperException as error:  # wrong options; empty when the help was shown instead
+        message = " ".join(error.format_message().split())
+        _end(f"elmd: {message}" if message else "", error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
         _end("elmd: stopped", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,5 +71,6 @@ def _common(
 
 
 def _end(line: str, code: int) -> None:
-    print(line, file=sys.stderr)  # noqa: T201
+    if line:
+        print(line, file=sys.stderr)  # noqa: T201
     raise SystemExit(code)

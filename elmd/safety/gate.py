@@ -16,15 +16,16 @@ LEVELS: tuple[SafetyLevel, ...] = ("none", "concern", "high", "imminent")
 _RULES: Mapping[str, tuple[SafetyLevel, str]] = {
     "zh-kill-self": ("high", r"自[杀s]|轻生|寻短见|了结(?:自己|生命|这条命)|结束(?:自己的?)?生命"),
     "zh-want-death": ("high", r"(?:想|要)(?:去)?死(?!你|了你|我了|他|她|人|党|磕)|不(?:想|愿意?)(?:再)?活(?!动|跃|儿)|活(?:着)?(?:不下去|没意思|没意义|够了)"),
-    "zh-method": ("high", r"(?:跳楼|跳河|上吊|烧炭|割腕|吞药)"),
+    "zh-method": ("high", r"(?:跳楼|跳河(?!里)|上吊|烧炭|割腕|吞药|从.{1,4}跳下去)"),
+    "zh-end-it": ("high", r"不如死了|死了算了|死了就解脱|活腻了|结束这一切|一了百了"),
     "zh-self-harm": ("high", r"自残|伤害自己|割自己|划自己的?(?:手|胳膊|手臂)"),
-    "zh-imminent": ("imminent", r"遗书(?:已经)?写好|(?:今晚|现在|马上|这就)(?:就)?(?:去死|跳下去|结束这一切|了结)|药(?:我)?(?:已经)?(?:都)?吞(?:下去)?了"),
+    "zh-imminent": ("imminent", r"遗书(?:已经)?写好|写好了?遗书|(?:吞|吃)了一整?瓶.{0,4}药|(?:今晚|现在|马上|这就)(?:就)?(?:去死|跳下去|结束这一切|了结)|药(?:我)?(?:已经)?(?:都)?吞(?:下去)?了"),
     "zh-hopeless": ("concern", r"(?:消失|离开)(?:就|也)好了|没有我.{0,6}更好|撑不下去|熬不下去|生无可恋"),
-    "en-kill-self": ("high", r"\b(?:kill(?:ing)? my ?self|suicid(?:e|al)|end(?:ing)? my (?:own )?life|take my own life)\b"),
-    "en-want-death": ("high", r"\b(?:(?:want|wish) (?:to die|i (?:was|were) dead)|(?:don'?t|do not) want to (?:live|be alive)|better off dead)\b"),
+    "en-kill-self": ("high", r"\b(?:kill(?:ing)? my ?self|kms|suicid(?:e|al)|end(?:ing)? my (?:own )?life|take my own life)\b"),
+    "en-want-death": ("high", r"\b(?:(?:want to|wanna) (?:die|end it all)|wish i (?:was|were) dead|(?:don'?t|do not) want to (?:live|be alive|be here any ?more)|better off dead)\b"),
     "en-self-harm": ("high", r"\b(?:cut(?:ting)? my ?self|hurt(?:ing)? my ?self|self[- ]harm(?:ing)?)\b"),
-    "en-imminent": ("imminent", r"\b(?:(?:wrote|written) (?:my|a) suicide note|took all (?:the|my) pills|(?:tonight|right now) i(?:'m| am)? (?:going to |gonna )?(?:die|jump|end it))\b"),
-    "en-hopeless": ("concern", r"\b(?:can'?t (?:go on|do this any ?more|take (?:it|this) any ?more)|no reason to (?:live|go on)|(?:better|happier) without me)\b"),
+    "en-imminent": ("imminent", r"\b(?:(?:wrote|written) (?:my|a) suicide note|took (?:all (?:the|my) pills|a whole bottle of)|kill my ?self tonight|(?:tonight|right now) i(?:'m| am)? (?:going to |gonna )?(?:die|jump|end it))\b"),
+    "en-hopeless": ("concern", r"\b(?:can'?t (?:go on|do this any ?more|take (?:it|this) any ?more)|no (?:reason to live|reason to go on|point in living)|(?:better|happier) without me)\b"),
 }  # fmt: skip
 """Rule id → level and pattern, matched on normalised text (see `_normal`)."""
 
