@@ -296,7 +296,8 @@ def _load(config: Config) -> tuple[Any, Any]:
     if config.adapter is not None:
         hub = [catalogue()[config.model].hub] if config.model in catalogue() else []
         model = merge_adapter(model, _folder(config.adapter), (config.model, str(folder), *hub))
-    return tokenizer, model.requires_grad_(False)
+    # The weights keep requires_grad: without it, torch copies the head's matrix once a row for the last-token slice.
+    return tokenizer, model
 
 
 def _folder(name: str) -> Path:
