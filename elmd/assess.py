@@ -1,14 +1,14 @@
 """Assessment of trained parts on data sets: what `elmd test` runs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from elmd.agent import Agent, cleaned
 from elmd.data import statements
 from elmd.errors import UsageError
-from elmd.evaluate import evaluate
+from elmd.evaluate import Report, evaluate
 from elmd.labels import EKMAN
-from elmd.types import Dialogue, Judged, Score, Utterance
+from elmd.types import Dialogue, Judged, Utterance
 from elmd.zoo import DATASETS
 
 STATEMENTS = "statements"
@@ -26,7 +26,7 @@ def read_dialogues(name: str, root: Path | None, split: str) -> list[Dialogue]:
     return list(DATASETS.load(name).read(root, split))
 
 
-def assess_emotion(agent: Agent, dialogues: Iterable[Dialogue], say: Callable[[str], None]) -> list[Score]:
+def assess_emotion(agent: Agent, dialogues: Iterable[Dialogue], say: Callable[[str], None]) -> Report:
     """Score the text reader on every labelled utterance; intervals are over dialogues."""
     labelled = [(d, i, turn) for d in dialogues for i, turn in enumerate(d.turns) if turn.emotion and turn.text]
     say(f"reading {len(labelled)} utterances")
@@ -43,22 +43,20 @@ def assess_emotion(agent: Agent, dialogues: Iterable[Dialogue], say: Callable[[s
         )
         for (dialogue, i, turn), state in zip(labelled, read, strict=True)
     ]
-    return evaluate(_some(rows), ["emotion"])
+    return _report(rows, {})
 
 
-def assess_predictor(agent: Agent, dialogues: Iterable[Dialogue], say: Callable[[str], None]) -> dict[str, list[Score]]:
+def assess_predictor(agent: Agent, dialogues: Iterable[Dialogue], say: Callable[[str], None]) -> Report:
     """Score the reply-emotion predictor at every change of speaker, beside copying the emotion read of the last turn.
 
     Emotions of the context are read from the words, never taken from the annotation.
     """
     items = [item for dialogue in dialogues for item in dialogue.replies() if item.reference_emotion]
     say(f"predicting {len(items)} replies")
-    predicted, copied = [], []
-    for item in items:
-        user, reply = agent.foresee(cleaned(item))
-        predicted.append(_judged(item, reply.label))
-        copied.append(_judged(item, user.label))
-    return {"predictor": evaluate(_some(predicted), ["emotion"]), "copy_last": evaluate(copied, ["emotion"])}
+    foreseen = [agent.foresee(cleaned(item)) for item in items]
+    predicted = [_judged(item, reply.label) for item, (_, reply) in zip(items, foreseen, strict=True)]
+    copied = [_judged(item, user.label) for item, (user, _) in zip(items, foreseen, strict=True)]
+    return _report(predicted, {"copy_last": copied})
 
 
 def _judged(item: Dialogue, label: str) -> Judged:
@@ -73,7 +71,8 @@ def _judged(item: Dialogue, label: str) -> Judged:
     )
 
 
-def _some(rows: Sequence[Judged]) -> Sequence[Judged]:
+def _report(rows: Sequence[Judged], baselines: Mapping[str, Sequence[Judged]]) -> Report:
     if not rows:
         raise UsageError(f"nothing to score: no utterance of this split is labelled with one of {', '.join(EKMAN)}")
-    return rows
+    others = {name: tuple(evaluate(said, ["emotion"])) for name, said in baselines.items()}
+    return Report(len(rows), tuple(evaluate(rows, ["emotion"])), others)

@@ -1,16 +1,15 @@
 """Scores of a trained part on a data set."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elmd.cli._options import JsonOption, SetOption, results, talk
+from elmd.cli._options import JsonOption, RecipeOption, SetOption, results, talk
 
 if TYPE_CHECKING:
-    from elmd.types import Score
+    from elmd.evaluate import Report
 
 app = typer.Typer(help="Test a trained part on a data set: emotion, predictor.", no_args_is_help=True)
 
@@ -26,6 +25,7 @@ def emotion(
     root: RootOption = None,
     split: SplitOption = "valid",
     checkpoint: CheckpointOption = None,
+    recipe: RecipeOption = "agent-small",
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -34,9 +34,8 @@ def emotion(
     from elmd.assess import assess_emotion, read_dialogues
 
     chosen = [f"perception.weights={json.dumps(str(checkpoint))}"] if checkpoint else []
-    agent = Agent.from_recipe("agent-small", [*(set_ or ()), *chosen])
-    scores = assess_emotion(agent, read_dialogues(data, root, split), talk().print)
-    _show({"reader": scores}, as_json)
+    agent = Agent.from_recipe(recipe, [*(set_ or ()), *chosen])
+    _show(assess_emotion(agent, read_dialogues(data, root, split), talk().print), as_json)
 
 
 @app.command()
@@ -45,6 +44,7 @@ def predictor(
     root: RootOption = None,
     split: SplitOption = "valid",
     checkpoint: CheckpointOption = None,
+    recipe: RecipeOption = "agent-small",
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,25 +53,18 @@ def predictor(
     from elmd.assess import assess_predictor, read_dialogues
 
     chosen = [f"prediction.weights={json.dumps(str(checkpoint))}"] if checkpoint else []
-    agent = Agent.from_recipe("agent-small", [*(set_ or ()), *chosen])
+    agent = Agent.from_recipe(recipe, [*(set_ or ()), *chosen])
     _show(assess_predictor(agent, read_dialogues(data, root, split), talk().print), as_json)
 
 
-def _show(systems: "dict[str, list[Score]]", as_json: bool) -> None:
-    first, *others = systems
+def _show(report: "Report", as_json: bool) -> None:
     if as_json:
-        baselines = {name: [asdict(score) for score in systems[name]] for name in others}
-        n = _n(systems[first])
-        typer.echo(json.dumps({"n": n, "scores": [asdict(s) for s in systems[first]], "baselines": baselines}))
+        typer.echo(json.dumps(report.to_json(), ensure_ascii=False))
         return
     from rich.table import Table
 
-    table = Table("score", *systems)
+    systems = {"elmd": report.scores, **report.baselines}
+    table = Table(f"score (n={report.n})", *systems)
     for row in zip(*systems.values(), strict=True):
         table.add_row(row[0].name, *(f"{score.value:.1f} [{score.low:.1f}, {score.high:.1f}]" for score in row))
     results().print(table)
-
-
-def _n(scores: "list[Score]") -> int:
-    parts = dict(part.split(":", 1) for part in scores[0].signature.split("|") if ":" in part)
-    return int(parts["n"])

@@ -1,6 +1,7 @@
 """Checkpoints of the text reader's training: safetensors only, the best epoch kept as the weights to use."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,10 @@ class Checkpoint:
                     name: file.get_tensor(f"{name}.{i}") for name in ("step", "exp_avg", "exp_avg_sq")
                 }
             steps = int(file.get_tensor("step.0").item())
-        for _ in range(steps):
-            self.schedule.step()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch wants a step of the optimizer first; those were taken
+            for _ in range(steps):
+                self.schedule.step()
         return history
 
     def load_best(self) -> None:
