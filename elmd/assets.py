@@ -132,11 +132,11 @@ def verify(name: str) -> None:
     _check(name, quick=False)
 
 
-def weights_sha256(folder: Path) -> str:
-    """Return the sha256 of a model folder's weights, from its manifest where it has one."""
+def fingerprint(folder: Path) -> str:
+    """Return what tells one model from another: the pinned sha256 an asset came from, else that of the weights."""
     manifest = folder / _MANIFEST
     if manifest.is_file():
-        return Manifest.model_validate_json(manifest.read_bytes()).files["model.safetensors"][2]
+        return Manifest.model_validate_json(manifest.read_bytes()).origin_sha256
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise AssetError(f"{folder} holds no model.safetensors; other weight formats are not loaded")

@@ -153,8 +153,13 @@ class _E5File:
 
     def tensors(self) -> dict[str, Any]:
         """All weights under BertModel's names, fp32."""
+        import torch
+
         size, inner = self.hidden, self.inner
         found = {
+            # The file has no pooler, which nothing uses; left out, each conversion would draw another one.
+            "pooler.dense.weight": torch.zeros(size, size),
+            "pooler.dense.bias": torch.zeros(size),
             "embeddings.word_embeddings.weight": self._q4("emb.word", self.vocab, size),
             "embeddings.position_embeddings.weight": self._f32("emb.pos").view(-1, size),
             "embeddings.token_type_embeddings.weight": self._f32("emb.type").view(-1, size),
@@ -256,7 +261,7 @@ def _as_sentence_transformer(bert: Path, out: Path) -> None:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
-    quiet()  # the encoder is used without BERT's pooler, which would be reported as missing
+    quiet()
     encoder = Transformer(str(bert), max_seq_length=256)
     pooling = Pooling(encoder.get_embedding_dimension(), "mean")
     SentenceTransformer(modules=[encoder, pooling, Normalize()], device="cpu").save_pretrained(

@@ -36,6 +36,7 @@ def generate(
         _check_order(done, dialogues, out)
         todo = [dialogue for dialogue in dialogues if dialogue.id not in done]
         if todo:
+            agent.warm()  # what is wrong with a model or an index must not look like a bad dialogue
             write_run(out.with_suffix(".run"), "generate", agent.config, [source])
         columns = (TextColumn("replies"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:

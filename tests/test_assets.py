@@ -103,7 +103,7 @@ def test_an_asset_is_fetched_joined_converted_and_then_found(shop, home, monkeyp
     monkeypatch.setenv("ELMD_OFFLINE", "1")
     assert assets.get("toy") == assets.locate("toy") == folder
     assert len(shop.asked) == 3
-    assert assets.weights_sha256(folder) == hashlib.sha256(b"".join(PIECES)).hexdigest()
+    assert assets.fingerprint(folder) == hashlib.sha256(b"".join(PIECES)).hexdigest()
     assets.verify("toy")
 
 

@@ -41,8 +41,8 @@ class Embedder:
 
     @cached_property
     def revision(self) -> str:
-        """The weights' sha256 and the prefix: what the vectors depend on."""
-        return f"{assets.weights_sha256(self.folder)[:16]}/{self.config.prefix.strip()}"
+        """The model's fingerprint and the prefix: what the vectors depend on."""
+        return f"{assets.fingerprint(self.folder)[:16]}/{self.config.prefix.strip()}"
 
     @cached_property
     def model(self) -> "SentenceTransformer":

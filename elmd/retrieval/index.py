@@ -121,7 +121,7 @@ class DemonstrationIndex:
             raise UsageError(f"{folder} is not a demonstration index (no good manifest.json); {again}") from error
         if (manifest.encoder, manifest.revision) != (encoder.name, encoder.revision):
             raise UsageError(
-                f"{folder} was built with {manifest.encoder} {manifest.revision}, not {encoder.name}; {again}"
+                f"{folder} was built with {manifest.encoder} {manifest.revision}, not {encoder.name} {encoder.revision}; {again}"
             )
         for file, digest in (
             ("vectors.safetensors", manifest.vectors_sha256),

@@ -12,8 +12,8 @@ class Weights(Strict):
     """How much each part counts in the score of a demonstration; `diversity` is 1 - λ of MMR."""
 
     meaning: float = 1.0
-    user_emotion: float = 0.3
-    reply_emotion: float = 0.2
+    user_emotion: float = 0.12
+    reply_emotion: float = 0.07
     diversity: float = 0.15
 
 
