@@ -1,5 +1,6 @@
 """What every training run leaves behind: `run.toml` (resolved config, versions, data hashes), metrics, a model card."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,16 @@ def write_run(out: Path, what: str, config: BaseModel, data: Iterable[Path]) -> 
     hashes = {path.name: sha256(path) for path in data}
     notes = {"what": what, "versions": versions(), "data_sha256": hashes}
     write_text(out / "run.toml", dump_toml(config, {"run": notes}))
+
+
+def draw(key: str) -> float:
+    """Return a number in [0, 1) that depends on `key` alone: what decides in which part of the data a row lies."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) / 2**32
+
+
+def data_files(root: Path) -> list[Path]:
+    """Return the data files directly under `root`, whose hashes a run keeps."""
+    return sorted(path for path in root.iterdir() if path.suffix in (".csv", ".tsv", ".json", ".jsonl"))
 
 
 def write_metrics(out: Path, metrics: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from elmd.data import feelings, shipped_demonstrations
 from elmd.errors import UsageError
 from elmd.labels import EKMAN
 from elmd.perception.text import EmotionNetwork
-from elmd.runs import Card, plot_curves, write_card, write_metrics, write_run
+from elmd.runs import Card, data_files, draw, plot_curves, write_card, write_metrics, write_run
 from elmd.types import ASSISTANT, Dialogue
 from elmd.zoo import DATASETS
 
@@ -133,8 +132,8 @@ def gather(config: Config) -> Rows:
         for turn in dialogue.turns
         if turn.emotion and turn.speaker != ASSISTANT
     ]
-    valid = [row for row in own if _draw(row.text) < config.valid_share]
-    learned = [row for row in own if _draw(row.text) >= config.valid_share]
+    valid = [row for row in own if draw(row.text) < config.valid_share]
+    learned = [row for row in own if draw(row.text) >= config.valid_share]
     other, other_valid, files = _other(config.data)
     return Rows(learned, valid, other, other_valid, files)
 
@@ -166,11 +165,6 @@ def predict(network: EmotionNetwork, texts: Sequence[str], batch_size: int = 128
     return labels
 
 
-def _draw(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
-    return int.from_bytes(sha256(text.encode()).digest()[:4]) / 2**32
-
-
 def _other(data: DataConfig) -> tuple[list[Row], list[Row], list[Path]]:
     if data.name is None:
         return [], [], []
@@ -178,11 +172,11 @@ def _other(data: DataConfig) -> tuple[list[Row], list[Row], list[Path]]:
         raise UsageError("data.root: name the folder of the data set, --set data.root=DIR")
     root = Path(data.root)
     dialogues = list(DATASETS.load(data.name).read(root, "train"))
-    held_out = {show for show in {_show(d) for d in dialogues} if _draw(show) < data.valid_dialogues}
-    held_out = held_out or {min((_show(d) for d in dialogues), key=_draw)}
+    held_out = {show for show in {_show(d) for d in dialogues} if draw(show) < data.valid_dialogues}
+    held_out = held_out or {min((_show(d) for d in dialogues), key=draw)}
     learned = [row for d in dialogues if _show(d) not in held_out for row in _rows(d, data.weight)]
     valid = [row for d in dialogues if _show(d) in held_out for row in _rows(d, 1.0)]
-    return learned, valid, sorted(p for p in root.iterdir() if p.suffix in (".csv", ".json", ".jsonl"))
+    return learned, valid, data_files(root)
 
 
 def _show(dialogue: Dialogue) -> str:

@@ -7,7 +7,6 @@ regularisation and the weight of the data set are chosen by macro-F1 on the vali
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from elmd.errors import UsageError
 from elmd.files import write_text
 from elmd.labels import EKMAN
 from elmd.prediction.predictor import COURSE, course_features
-from elmd.runs import Card, write_card, write_metrics, write_run
+from elmd.runs import Card, data_files, draw, write_card, write_metrics, write_run
 from elmd.types import ASSISTANT, Dialogue, EmotionState, context_text
 from elmd.zoo import DATASETS, EMBEDDERS
 
@@ -77,14 +76,14 @@ def train(config: Config, out: Path, say: Callable[[str], None]) -> dict[str, An
         return np.asarray(embedder.encode([context_text(item.turns) for item in items]))
 
     own = [item for dialogue in shipped_demonstrations() for item in own_replies(dialogue)]
-    learn = Rows.of([item for item in own if _draw(item.origin) >= config.valid_share], encode)
-    valid = Rows.of([item for item in own if _draw(item.origin) < config.valid_share], encode)
+    learn = Rows.of([item for item in own if draw(item.origin) >= config.valid_share], encode)
+    valid = Rows.of([item for item in own if draw(item.origin) < config.valid_share], encode)
     other = _other(config.data)
     say(f"{len(learn.labels)} own replies, {len(valid.labels)} to select on, {len(other)} of {config.data.name}")
     extra = Rows.of(other, encode) if other else None
     best, chosen = _select(config, learn, valid, extra, say)
     out.mkdir(parents=True, exist_ok=True)
-    files = [*demonstration_files(), *_files(config.data)]
+    files = [*demonstration_files(), *(data_files(Path(config.data.root)) if config.data.root else [])]
     write_run(out, "predictor", config, files)
     weight, bias = _aligned(best)
     save_file({"weight": weight, "bias": bias}, out / "predictor.safetensors")
@@ -186,12 +185,3 @@ def _other(data: DataConfig) -> list[Dialogue]:
         raise UsageError("data.root: name the folder of the data set, --set data.root=DIR")
     dialogues = DATASETS.load(data.name).read(Path(data.root), "train")
     return [item for dialogue in dialogues for item in dialogue.replies() if item.reference_emotion]
-
-
-def _files(data: DataConfig) -> list[Path]:
-    root = Path(data.root) if data.root else None
-    return sorted(p for p in root.iterdir() if p.suffix in (".csv", ".json", ".jsonl")) if root else []
-
-
-def _draw(text: str) -> float:
-    return int.from_bytes(sha256(text.encode()).digest()[:4]) / 2**32
