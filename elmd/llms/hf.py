@@ -23,6 +23,7 @@ from elmd.errors import AssetError, BackendError
 from elmd.llms._adapter import first_line, merge_adapter, short_name
 from elmd.llms._base import Pieces, finished, stopped
 from elmd.llms._chat import encode_chat
+from elmd.quiet import quiet
 from elmd.types import Chat, Completion, Message, Sampling
 
 if TYPE_CHECKING:
@@ -278,6 +279,7 @@ def _load(config: Config) -> tuple[Any, Any]:
 
     from elmd.assets import catalogue, locate
 
+    quiet()
     folder = locate(config.model)
     if (folder / "adapter_config.json").is_file():
         raise AssetError(f"{config.model} is an adapter: name its base as model and this folder as adapter")

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -146,19 +147,20 @@ class DemonstrationIndex:
     def search_vector(self, vector: np.ndarray, dialogue: Dialogue, k: int) -> list[Demonstration]:
         """Like `search`, for a context that is already encoded."""
         own = context_text(dialogue.turns)
-        wanted, found = min(4 * k, len(self.items)), []
+        wanted = min(4 * k, len(self.items))
         while True:
             similarities, rows = self._search.search(vector[None].astype(np.float32), wanted)
-            pairs = zip(rows[0], similarities[0], strict=True)
-            found = [
-                replace(item, similarity=float(similarity))
-                for item, similarity in ((self.items[row], s) for row, s in pairs if row >= 0)
+            pairs = ((self.items[row], float(s)) for row, s in zip(rows[0], similarities[0], strict=True) if row >= 0)
+            others = (
+                replace(item, similarity=similarity)
+                for item, similarity in pairs
                 if item.language == dialogue.language
                 and item.origin != dialogue.origin
                 and context_text(item.context) != own
-            ]
-            if len(found) >= k or wanted == len(self.items):
-                return found[:k]
+            )
+            found = list(islice(others, k))
+            if len(found) == k or wanted == len(self.items):
+                return found
             wanted = min(4 * wanted, len(self.items))
 
     def vectors_of(self, items: Sequence[Demonstration]) -> np.ndarray:
