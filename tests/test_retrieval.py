@@ -266,3 +266,18 @@ def test_diversity_prefers_another_case_to_a_double():
     assert [c.id for c in rank(items, vectors, SURE, CALM, 2, ONLY_MEANING)] == ["first", "double"]
     spread = Weights(user_emotion=0.0, reply_emotion=0.0, diversity=0.3)
     assert [c.id for c in rank(items, vectors, SURE, CALM, 3, spread)] == ["first", "other", "double"]
+
+
+@pytest.mark.parametrize(("count", "spread"), [(5, 1.0), (400, 1.0), (3000, 0.03), (3000, 0.01)])
+def test_the_search_finds_what_a_full_scan_finds(count, spread):
+    """However close the contexts lie to each other: with a small spread, half precision puts them in another order."""
+    random = np.random.default_rng(count)
+    vectors = 1.0 + spread * random.standard_normal((count, 32)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    query = vectors[0] + np.float32(spread) * random.standard_normal(32).astype(np.float32)
+    query /= np.linalg.norm(query)
+    index = DemonstrationIndex([item(f"d{i}", f"context {i}") for i in range(count)], vectors, Embedder(Config()))
+    scores, rows = index.nearest(query, 10)
+    full = vectors @ query
+    np.testing.assert_allclose(scores, np.sort(full)[::-1][:10], atol=3e-7)
+    np.testing.assert_allclose(full[rows], scores, atol=3e-7)

@@ -20,6 +20,9 @@ from elmd.files import read_jsonl, sha256, to_json, write_jsonl, write_text
 from elmd.text import scrub
 from elmd.types import Demonstration, Dialogue, context_text
 
+HALF_ERROR = 6e-4
+"""Bound on what rounding a unit vector to half precision changes in its product with another: 2**-11, and a little."""
+
 
 class Encoder(Protocol):
     """What the index needs of an embedder."""
@@ -83,8 +86,11 @@ class DemonstrationIndex:
             raise ValueError(f"{len(items)} items but {len(vectors)} vectors")
         self.items, self.vectors, self.encoder = tuple(items), vectors, encoder
         self._row_of = {item.id: row for row, item in enumerate(items)}
-        self._search = faiss.IndexFlatIP(vectors.shape[1])
-        self._search.add(np.ascontiguousarray(vectors, dtype=np.float32))
+        self._rough = faiss.IndexScalarQuantizer(
+            vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        )
+        self._rough.train(vectors)
+        self._rough.add(np.ascontiguousarray(vectors, dtype=np.float32))
 
     @classmethod
     def build(cls, items: Sequence[Demonstration], encoder: Encoder) -> "DemonstrationIndex":
@@ -149,8 +155,8 @@ class DemonstrationIndex:
         own = context_text(dialogue.turns)
         wanted = min(4 * k, len(self.items))
         while True:
-            similarities, rows = self._search.search(vector[None].astype(np.float32), wanted)
-            pairs = ((self.items[row], float(s)) for row, s in zip(rows[0], similarities[0], strict=True) if row >= 0)
+            similarities, rows = self.nearest(vector, wanted)
+            pairs = ((self.items[row], float(s)) for row, s in zip(rows, similarities, strict=True))
             others = (
                 replace(item, similarity=similarity)
                 for item, similarity in pairs
@@ -162,6 +168,23 @@ class DemonstrationIndex:
             if len(found) == k or wanted == len(self.items):
                 return found
             wanted = min(4 * wanted, len(self.items))
+
+    def nearest(self, vector: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the exact inner products and the rows of the k nearest contexts, (k,) each, best first.
+
+        Half-precision copies are scanned, which halves the memory that a query reads, and what they bring is scored
+        again in full. A vector left out scores at most HALF_ERROR above its copy, so the scan is widened until the
+        k-th full score is beyond that: the result is that of a full scan.
+        """
+        query, count = vector.astype(np.float32), len(self.items)
+        fetch = min(2 * k, count)
+        while True:
+            rough, found = self._rough.search(query[None], fetch)
+            exact = self.vectors[found[0]] @ query
+            best = np.argsort(-exact, kind="stable")[:k]
+            if fetch == count or exact[best[-1]] >= rough[0, -1] + HALF_ERROR:
+                return exact[best], found[0][best]
+            fetch = min(4 * fetch, count)
 
     def vectors_of(self, items: Sequence[Demonstration]) -> np.ndarray:
         """Return the context vectors of items of this index, (len(items), dimension)."""
