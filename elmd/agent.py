@@ -266,13 +266,23 @@ def cleaned(dialogue: Dialogue) -> Dialogue:
 
 
 def shipped_index(encoder: Any) -> DemonstrationIndex:
-    """Return the index of our own demonstrations, building it in ELMD_HOME when data or encoder changed."""
+    """Return the index of our own demonstrations; the copy in ELMD_HOME is made again when it is missing or damaged.
+
+    Its folder is named by data and encoder, so a change of either makes another one.
+    """
+    from filelock import FileLock
+
     files = data.demonstration_files()
     key = f"{INDEX_FORMAT}" + "".join(sha256(file) for file in files) + encoder.name + encoder.revision
     folder = assets.home() / "index" / _sha256(key.encode()).hexdigest()[:16]
-    if not (folder / "manifest.json").is_file():
-        DemonstrationIndex.build(demonstrations_of(data.shipped_demonstrations()), encoder).save(folder)
-    return DemonstrationIndex.load(folder, encoder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(assets.home() / "index.lock"):
+        try:
+            return DemonstrationIndex.load(folder, encoder)
+        except UsageError:
+            index = DemonstrationIndex.build(demonstrations_of(data.shipped_demonstrations()), encoder)
+            index.save(folder)
+            return index
 
 
 def reply_json(reply: Reply) -> dict[str, Any]:

@@ -54,9 +54,9 @@ class BackendError(ElmdError):
 
 
 def _offer(name: str, known: tuple[str, ...]) -> str:
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = nearest(name, known)
     listed = ", ".join(known) or "none"
-    return f"did you mean {near[0]!r}? (known: {listed})" if near else f"known: {listed}"
+    return f"did you mean {near!r}? (known: {listed})" if near else f"known: {listed}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

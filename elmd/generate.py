@@ -34,7 +34,9 @@ def generate(
     with JsonlAppender(out, "id") as appender:
         done = _ids(out)
         _check_order(done, dialogues, out)
-        todo = [dialogue for dialogue in dialogues if dialogue.id not in done]
+        kept = set(done)
+        todo = [dialogue for dialogue in dialogues if dialogue.id not in kept]
+        written = 0
         if todo:
             agent.warm()  # what is wrong with a model or an index must not look like a bad dialogue
             write_run(out.with_suffix(".run"), "generate", agent.config, [source])
@@ -42,9 +44,11 @@ def generate(
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("", total=len(dialogues), completed=len(done))
             for group in _groups(todo, batch):
-                appender.append(_answer(agent, group, source, on_bad))
+                rows = _answer(agent, group, source, on_bad)
+                appender.append(rows)
+                written += len(rows)
                 bar.update(task, advance=len(group))
-    return len(todo), len(done) + len(todo)
+    return written, len(done) + written
 
 
 def _answer(agent: Agent, group: list[Dialogue], source: Path, on_bad: Any) -> list[dict[str, Any]]:

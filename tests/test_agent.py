@@ -192,6 +192,18 @@ def test_the_shipped_index_is_built_once(home, monkeypatch):
     assert len(list((home / "index").iterdir())) == 2
 
 
+def test_a_damaged_copy_of_the_shipped_index_is_made_again(home):
+    from elmd.embedders.hashing import Config, Embedder
+
+    encoder = Embedder(Config())
+    built = shipped_index(encoder)
+    vectors = next((home / "index").iterdir()) / "vectors.safetensors"
+    whole = vectors.read_bytes()
+    vectors.write_bytes(whole[:100])
+    assert shipped_index(encoder).items == built.items
+    assert vectors.read_bytes() == whole
+
+
 def test_a_predictor_for_another_encoder_is_refused(tiny_predictor):
     predictor = ReplyEmotionPredictor(Config(weights=str(tiny_predictor)))
     vector, course = np.zeros(64, np.float32), np.zeros(COURSE * 8, np.float32)

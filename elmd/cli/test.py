@@ -9,6 +9,7 @@ import typer
 from elmd.cli._options import JsonOption, RecipeOption, SetOption, results, talk
 
 if TYPE_CHECKING:
+    from elmd.agent import Agent
     from elmd.evaluate import Report
 
 app = typer.Typer(help="Test a trained part on a data set: emotion, predictor.", no_args_is_help=True)
@@ -30,11 +31,9 @@ def emotion(
     as_json: JsonOption = False,
 ) -> None:
     """Score the reader of emotion in words on every labelled utterance."""
-    from elmd.agent import Agent
     from elmd.assess import assess_emotion, read_dialogues
 
-    chosen = [f"perception.weights={json.dumps(str(checkpoint))}"] if checkpoint else []
-    agent = Agent.from_recipe(recipe, [*(set_ or ()), *chosen])
+    agent = _agent(recipe, set_, "perception.weights", checkpoint)
     _show(assess_emotion(agent, read_dialogues(data, root, split), talk().print), as_json)
 
 
@@ -49,12 +48,17 @@ def predictor(
     as_json: JsonOption = False,
 ) -> None:
     """Score the predictor of the reply's emotion at every change of speaker."""
-    from elmd.agent import Agent
     from elmd.assess import assess_predictor, read_dialogues
 
-    chosen = [f"prediction.weights={json.dumps(str(checkpoint))}"] if checkpoint else []
-    agent = Agent.from_recipe(recipe, [*(set_ or ()), *chosen])
+    agent = _agent(recipe, set_, "prediction.weights", checkpoint)
     _show(assess_predictor(agent, read_dialogues(data, root, split), talk().print), as_json)
+
+
+def _agent(recipe: str, overrides: list[str] | None, key: str, checkpoint: Path | None) -> "Agent":
+    from elmd.agent import Agent
+
+    chosen = [f"{key}={json.dumps(str(checkpoint))}"] if checkpoint else []
+    return Agent.from_recipe(recipe, [*(overrides or ()), *chosen])
 
 
 def _show(report: "Report", as_json: bool) -> None:

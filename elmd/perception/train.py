@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elmd.config import Strict
-from elmd.data import feelings, shipped_demonstrations
+from elmd.data import demonstration_files, feelings, shipped, shipped_demonstrations
 from elmd.errors import UsageError
 from elmd.labels import EKMAN
 from elmd.perception.text import EmotionNetwork
@@ -135,7 +135,9 @@ def gather(config: Config) -> Rows:
     valid = [row for row in own if draw(row.text) < config.valid_share]
     learned = [row for row in own if draw(row.text) >= config.valid_share]
     other, other_valid, files = _other(config.data)
-    return Rows(learned, valid, other, other_valid, files)
+    return Rows(
+        learned, valid, other, other_valid, [shipped("data") / "feelings.jsonl", *demonstration_files(), *files]
+    )
 
 
 def score(network: EmotionNetwork, rows: Sequence[Row]) -> tuple[float, float]:
