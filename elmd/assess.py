@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from elmd import datasets
 from elmd.agent import Agent, cleaned
 from elmd.data import statements
 from elmd.errors import UsageError
 from elmd.evaluate import Report, evaluate
 from elmd.labels import EKMAN
 from elmd.types import Dialogue, Judged, Utterance
-from elmd.zoo import DATASETS
 
 STATEMENTS = "statements"
 """The name of our own hand-written test statements, which need no root."""
@@ -23,7 +23,7 @@ def read_dialogues(name: str, root: Path | None, split: str) -> list[Dialogue]:
         ]
     if root is None:
         raise UsageError(f"--root: name the folder of {name}")
-    return list(DATASETS.load(name).read(root, split))
+    return list(datasets.read_dialogues(name, root, split))
 
 
 def assess_emotion(agent: Agent, dialogues: Iterable[Dialogue], say: Callable[[str], None]) -> Report:

@@ -40,17 +40,29 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in _recipe_folder().glob("*.toml")))
 
 
+def set_names() -> tuple[str, ...]:
+    """The sets that a sentiment recipe can be put together with: `sentiment-<model>-<set>`."""
+    return tuple(sorted(p.stem for p in (_recipe_folder() / "sets").glob("*.toml")))
+
+
 def read_recipe(name: str) -> dict[str, Any]:
-    """Read a shipped recipe by name, or any TOML file by path (a run's `run.toml` repeats that run)."""
-    path = Path(name) if name.endswith(".toml") else _recipe_folder() / f"{name}.toml"
-    if not name.endswith(".toml") and name not in recipe_names():
-        raise UnknownName("recipe", name, recipe_names())
-    if not path.is_file():
-        raise BadConfig(f"{name}: no such recipe file")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{name}: not TOML ({error})") from error
+    """Read a shipped recipe by name, or any TOML file by path (a run's `run.toml` repeats that run).
+
+    A name `sentiment-<model>-<set>` that has no file of its own is the recipe of the model over that of the set.
+    In names "-" and "_" are the same.
+    """
+    if name.endswith(".toml"):
+        if not Path(name).is_file():
+            raise BadConfig(f"{name}: no such recipe file")
+        return _read_toml(Path(name))
+    files = {_plain(path.stem): path for path in _recipe_folder().glob("*.toml")}
+    if _plain(name) in files:
+        return _read_toml(files[_plain(name)])
+    for part in set_names():
+        head = _plain(name).removesuffix(f"-{part}")
+        if head != _plain(name) and head.startswith("sentiment-") and head in files:
+            return _merged(_read_toml(_recipe_folder() / "sets" / f"{part}.toml"), _read_toml(files[head]))
+    raise UnknownName("recipe", name, (*recipe_names(), *(f"sentiment-MODEL-{part}" for part in set_names())))
 
 
 def recipe_summary(name: str) -> str:
@@ -92,6 +104,26 @@ def dump_toml(config: BaseModel, extra: Mapping[str, Any] | None = None) -> str:
 
 def _recipe_folder() -> Path:
     return Path(str(resources.files("elmd") / "recipes"))
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path}: not TOML ({error})") from error
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Two recipes as one: tables are joined, and what `above` says goes before what `below` says."""
+    joined = dict(below)
+    for key, value in above.items():
+        there = joined.get(key)
+        joined[key] = _merged(there, value) if isinstance(there, dict) and isinstance(value, dict) else value
+    return joined
 
 
 def _environment() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +14,8 @@ from elmd import __version__
 from elmd.config import dump_toml
 from elmd.files import sha256, write_text
 
-LIBRARIES = ("torch", "transformers", "peft", "sentence-transformers", "scikit-learn", "numpy")
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "sentence-transformers", "scikit-learn", "numpy")
+DATA_SUFFIXES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".pkl", ".npy", ".safetensors"})
 
 
 def versions() -> dict[str, str]:
@@ -35,8 +36,10 @@ def draw(key: str) -> float:
 
 
 def data_files(root: Path) -> list[Path]:
-    """Return the data files directly under `root`, whose hashes a run keeps."""
-    return sorted(path for path in root.iterdir() if path.suffix in (".csv", ".tsv", ".json", ".jsonl"))
+    """Return the data files directly under `root` (or `root` itself, if a file), whose hashes a run keeps."""
+    if root.is_file():
+        return [root]
+    return sorted(path for path in root.iterdir() if path.suffix in DATA_SUFFIXES)
 
 
 def write_metrics(out: Path, metrics: Mapping[str, Any]) -> None:
@@ -99,6 +102,21 @@ def plot_curves(out: Path, curves: Mapping[str, list[float]], title: str) -> Non
     axes.legend()
     figure.savefig(out / "curves.png", dpi=120)
     pyplot.close(figure)
+
+
+def plot_runs(path: Path, histories: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> None:
+    """Draw the loss and the valid score of several runs over their epochs, a line a run."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, key in zip(figure.subplots(1, 2), ("loss", "valid"), strict=True):
+        for name, rows in histories.items():
+            axes.plot([row["epoch"] for row in rows], [row[key] for row in rows], label=name)
+        axes.set(title=f"{title}: {key}", xlabel="epoch")
+    figure.axes[1].legend(fontsize="small")
+    figure.savefig(path, dpi=120)
 
 
 def _version(name: str) -> str:

@@ -7,14 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from math import isclose
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from elmd.labels import EKMAN, check_label, mean_vad
 from elmd.text import detect_language
 
+if TYPE_CHECKING:
+    import numpy as np
+
 Language = Literal["zh", "en"]
 Split = Literal["train", "valid", "test"]
+Modality = Literal["text", "audio", "vision"]
+MODALITIES: tuple[Modality, ...] = ("text", "audio", "vision")
 Source = Literal["text", "audio", "vision", "fused", "given"]
+Scale = Literal["mosi", "sims"]
 ASSISTANT = "elmd"
 """The speaker name of elmd's own turns."""
 CONTEXT_TURNS = 3
@@ -76,10 +82,11 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class FeatureRow:
-    """Where a precomputed feature vector lies: row `row` of the array file `file`."""
+    """Where precomputed feature vectors lie: `rows` rows from row `row` on, of the array file `file`."""
 
     file: str
     row: int
+    rows: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +176,34 @@ class Dialogue:
             )
             for i in changes
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One utterance to judge in multimodal sentiment analysis: what was said, heard and seen, and how it was labelled.
+
+    Attributes:
+        id: Unique in its split.
+        origin: The video or dialogue it was cut from; intervals are drawn over these.
+        text: The words, or "".
+        features: Vectors by modality, (frames, width) float32, at their true length; a modality that is not there is missing.
+        tokens: Ids of a BERT vocabulary, (length,) int64, at their true length.
+        sentiment: On the scale of the data set: [-3, 3] for "mosi", [-1, 1] for "sims".
+        sentiments: Labels given from one modality alone, on the same scale.
+        emotion: An Ekman label.
+        media: Recordings, where the data set has them.
+    """
+
+    id: str
+    origin: str
+    text: str = ""
+    language: Language = "en"
+    features: Mapping[Modality, "np.ndarray"] = field(default_factory=dict)
+    tokens: "np.ndarray | None" = None
+    sentiment: float | None = None
+    sentiments: Mapping[Modality, float] = field(default_factory=dict)
+    emotion: str | None = None
+    media: Media | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +300,8 @@ class DatasetCard:
     """What a data set is and what its loader needs.
 
     `files` are the paths, relative to the root, without which the loader cannot work; `label_set` names
-    an entry of `elmd.labels.LABEL_SETS`, or None where utterances carry no emotion.
+    an entry of `elmd.labels.LABEL_SETS`, or None where utterances carry no emotion; `scale` says how
+    sentiment is labelled and scored: "mosi" is [-3, 3], "sims" [-1, 1], None where there is none.
     """
 
     title: str
@@ -276,6 +312,7 @@ class DatasetCard:
     files: tuple[str, ...]
     label_set: str | None
     note: str
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True, slots=True)

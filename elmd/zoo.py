@@ -36,19 +36,19 @@ class Zoo:
 
     def summary(self, name: str) -> str:
         """The first line of an entry's docstring, read without importing it."""
-        self._check(name)
+        name = self._checked(name)
         path = self.folder / f"{name}.py"
         source = path if path.exists() else self.folder / name / "__init__.py"
         doc = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
         return doc.splitlines()[0] if doc else ""
 
     def load(self, name: str) -> ModuleType:
-        """Import one entry and check what it exports.
+        """Import one entry and check what it exports; "-" and "_" in a name are the same.
 
         Raises UnknownName, and MissingExtra when a library named in the entry's `REQUIRES`
         (a dict of top-level module → extra) is not installed; any other import error passes through.
         """
-        self._check(name)
+        name = self._checked(name)
         module = importlib.import_module(f"{self.package}.{name}")
         for library, extra in getattr(module, "REQUIRES", {}).items():
             if find_spec(library) is None:
@@ -58,14 +58,23 @@ class Zoo:
             raise TypeError(f"{module.__name__} must define {', '.join(missing)}")
         return module
 
-    def _check(self, name: str) -> None:
-        if name not in self.names():
+    def _checked(self, name: str) -> str:
+        plain = name.replace("-", "_")
+        if plain not in self.names():
             raise UnknownName(self.word, name, self.names())
+        return plain
 
 
-DATASETS = Zoo("elmd.datasets", "data set", ("CARD", "read"))
+DATASETS = Zoo("elmd.datasets", "data set", ("CARD",))
 EMBEDDERS = Zoo("elmd.embedders", "embedder", ("Config", "Embedder"))
 LLMS = Zoo("elmd.llms", "backend", ("Config", "Backend"))
 METRICS = Zoo("elmd.metrics", "metric", ("NAMES", "scorer"))
-ZOOS: dict[str, Zoo] = {"datasets": DATASETS, "embedders": EMBEDDERS, "backends": LLMS, "metrics": METRICS}
+SENTIMENT = Zoo("elmd.sentiment.models", "sentiment model", ("Config", "Model"))
+ZOOS: dict[str, Zoo] = {
+    "datasets": DATASETS,
+    "embedders": EMBEDDERS,
+    "backends": LLMS,
+    "metrics": METRICS,
+    "sentiment": SENTIMENT,
+}
 """The zoos by the word that `elmd list` takes."""

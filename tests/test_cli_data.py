@@ -143,3 +143,42 @@ def test_prepare_missing_files(tmp_path):
     out = tmp_path / "out.jsonl"
     result = run("prepare", "smile", "--root", tmp_path, "--split", "train", "--out", out)
     assert isinstance(result.exception, UsageError) and not out.exists()
+
+
+def test_list_says_what_a_set_holds():
+    holds = {row["name"]: row["holds"] for row in json.loads(run("list", "--json").stdout)}
+    assert (holds["m3ed"], holds["mosi"]) == (["dialogues"], ["samples"])
+    assert holds["jsonl"] == ["dialogues", "samples"]
+
+
+def test_synthesize_and_check_samples(tmp_path):
+    result = run("synthesize", "sims", "--out", tmp_path, "--train", 8, "--test", 3, "--seed", 1)
+    assert result.exit_code == 0 and "unaligned_39.pkl" in result.stderr
+    report = run("check", "sims", "--root", tmp_path)
+    assert report.exit_code == 2 and "missing: valid" in report.stdout and "709 wide" in report.stdout
+    train, test = json.loads(run("check", "sims", "--root", tmp_path, "--json").stdout)["splits"]
+    assert (train["samples"], train["origins"], train["labelled"], test["samples"]) == (8, 1, 8, 3)
+    assert train["modalities"]["audio"]["share"] == 1 and train["modalities"]["audio"]["widths"] == [33]
+    assert 1 < train["modalities"]["text"]["frames"] < 39
+    low, mean, high = train["sentiment"]
+    assert -1 <= low < mean < high <= 1
+
+
+def test_synthesize_aligned_and_in_proportion(tmp_path):
+    assert run("synthesize", "mosi", "--out", tmp_path, "--samples", 22, "--aligned", "--full-length").exit_code == 0
+    (train,) = json.loads(run("check", "mosi", "--root", tmp_path, "--split", "train", "--json").stdout)["splits"]
+    assert train["samples"] == 14 and train["modalities"]["vision"]["frames"] == 50
+    both = run("synthesize", "mosi", "--out", tmp_path, "--samples", 22, "--train", 3)
+    assert isinstance(both.exception, UsageError)
+
+
+def test_samples_of_a_dialogue_set(tmp_path):
+    out = tmp_path / "train.jsonl"
+    arguments = ("m3ed", "--root", FIXTURES / "m3ed", "--split", "train", "--samples")
+    (train,) = json.loads(run("check", *arguments, "--json").stdout)["splits"]
+    assert (train["samples"], train["origins"], train["labelled"], train["sentiment"]) == (5, 2, 0, None)
+    assert train["emotions"]["anger"] == 1 and train["modalities"]["vision"]["share"] == 0.8
+    assert "anger" in run("check", *arguments).stdout
+    assert "wrote 3 samples" in run("prepare", *arguments, "--out", out, "--limit", 3).stderr
+    assert out.with_suffix(".safetensors").is_file()
+    assert isinstance(run("prepare", *arguments, "--out", out, "--last").exception, UsageError)

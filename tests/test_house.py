@@ -11,10 +11,10 @@ import pytest
 import typer
 from conftest import REPO, python
 
-from elmd import config
+from elmd import config, errors
 from elmd.cli import VERBS, build_app
 from elmd.generation.prompts import HOLES, holes
-from elmd.zoo import EMBEDDERS, LLMS, ZOOS
+from elmd.zoo import DATASETS, EMBEDDERS, LLMS, SENTIMENT, ZOOS
 
 PACKAGE = REPO / "elmd"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -161,19 +161,36 @@ RECIPE_MODELS = {
     "predictor": "elmd.prediction.train:Config",
     "retriever": "elmd.retrieval.train:Config",
     "generator": "elmd.generation.train:Config",
-    "sentiment": "elmd.sentiment.train:Config",
+    "sentiment": "elmd.sentiment.config:Config",
 }
 
 
 @pytest.mark.parametrize("name", config.recipe_names())
 def test_every_recipe_fits_its_configuration(name):
     module, _, model = RECIPE_MODELS[name.split("-")[0]].partition(":")
-    loaded = config.load(getattr(import_module(module), model), name)
+    without_set = ["data.name=jsonl"] if name.startswith("sentiment-") else []  # joined with a set, or named by hand
+    loaded = config.load(getattr(import_module(module), model), name, without_set)
     assert len(config.recipe_summary(name)) > 20
     if name.startswith("agent-"):
         generation, retrieval = loaded.generation, loaded.retrieval
         config.validate(LLMS.load(generation.backend).Config, generation.llm)
         config.validate(EMBEDDERS.load(retrieval.embedder).Config, retrieval.encoder)
+
+
+@pytest.mark.parametrize("name", SENTIMENT.names())
+def test_every_sentiment_model_has_a_recipe_for_every_set(name):
+    from elmd.sentiment.config import Config
+
+    for part in config.set_names():
+        loaded = config.load(Config, f"sentiment-{name}-{part}")
+        assert loaded.model.name == name
+        assert loaded.data.name in DATASETS.names()
+        config.validate(SENTIMENT.load(name).Config, loaded.model.settings)
+
+
+def test_a_recipe_that_is_not_there_is_refused_with_what_is():
+    with pytest.raises(errors.UnknownName, match="did you mean 'sentiment-self_mm'.*sentiment-MODEL-mosi-utterance"):
+        config.read_recipe("sentiment-self-m")
 
 
 def test_there_is_a_default_recipe():

@@ -1,5 +1,6 @@
 """Options and consoles that several verbs share."""
 
+import sys
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,7 @@ def talk() -> "Console":
 
 @cache
 def results() -> "Console":
-    """The console for results that people read: stdout."""
+    """The console for results that people read: stdout; what is piped has room for a wide table."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)

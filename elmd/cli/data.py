@@ -1,8 +1,8 @@
-"""Data sets: what each needs, whether a copy is whole, and their conversion to dialogue JSONL."""
+"""Data sets: what each needs, whether a copy is whole, their conversion to JSONL, and synthetic ones to try out."""
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from elmd.datasets import read_dialogues, read_samples
 from elmd.errors import BadData, UnknownName, UsageError
 from elmd.files import stop, write_jsonl
 from elmd.labels import EKMAN
-from elmd.types import Dialogue
+from elmd.types import MODALITIES, Dialogue, Sample, Split
 from elmd.zoo import DATASETS
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
@@ -24,6 +25,7 @@ _NONE = "none"
 
 Name = Annotated[str, typer.Argument(help="Data set, as `elmd data list` names it.")]
 Root = Annotated[Path, typer.Option(help="Folder that holds the data set's files.")]
+Samples = Annotated[bool, typer.Option("--samples", help="Take samples, also of a set that holds dialogues.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -40,10 +42,32 @@ class Counts:
 
 
 @dataclass
+class Modal:
+    """One modality of the samples of a split: how many have it, how wide it is, how many frames they have on average."""
+
+    share: float = 0.0
+    widths: list[int] = field(default_factory=list)
+    frames: float = 0.0
+
+
+@dataclass
+class SampleCounts:
+    """What one split of a sample set holds; `sentiment` is the least, mean and largest label."""
+
+    split: str
+    samples: int = 0
+    origins: int = 0
+    labelled: int = 0
+    sentiment: tuple[float, float, float] | None = None
+    modalities: dict[str, Modal] = field(default_factory=dict)
+    emotions: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
 class Report:
     """What `check` found: counts by split, bad rows, and why a split cannot be read at all."""
 
-    splits: list[Counts] = field(default_factory=list)
+    splits: list[Counts | SampleCounts] = field(default_factory=list)
     bad: list[BadData] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -57,14 +81,14 @@ class Report:
 def list_(as_json: Json = False) -> None:
     """List the data sets: licence, splits and the files each needs."""
     cards = [
-        {"name": name, "summary": DATASETS.summary(name), **asdict(DATASETS.load(name).CARD)}
+        {"name": name, "summary": DATASETS.summary(name), "holds": _holds(name), **asdict(DATASETS.load(name).CARD)}
         for name in DATASETS.names()
     ]
     if as_json:
         typer.echo(json.dumps(cards, ensure_ascii=False))
         return
     for card in cards:
-        typer.echo(f"{card['name']}  ({card['language']}, {card['license']})")
+        typer.echo(f"{card['name']}  ({card['language']}, {' and '.join(card['holds'])}; {card['license']})")
         typer.echo(f"    {card['summary']}")
         typer.echo(f"    files: {' '.join(card['files'])}")
         typer.echo(f"    note: {card['note']}")
@@ -75,13 +99,14 @@ def check(
     name: Name,
     root: Root,
     split: Annotated[str | None, typer.Option(help="Only this split; else every split the set has.")] = None,
+    samples: Samples = False,
     as_json: Json = False,
 ) -> None:
     """Read a copy of a data set and say what is missing, which rows are bad and what it holds.
 
     Exits with 1 when rows are bad and 2 when required files are missing.
     """
-    report = examine(name, root, split)
+    report = examine(name, root, split, samples)
     if as_json:
         typer.echo(json.dumps(_to_json(name, root, report), ensure_ascii=False))
     else:
@@ -94,30 +119,68 @@ def prepare(
     name: Name,
     root: Root,
     split: Annotated[str, typer.Option(help="train, valid or test.")],
-    out: Annotated[Path, typer.Option(help="Dialogue JSONL file to write.")],
+    out: Annotated[Path, typer.Option(help="JSON lines file to write; vectors of samples go beside it.")],
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Report bad rows and go on, instead of stopping.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Write no more than this many replies.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Write no more than this many replies or samples.")] = None,
     last: Annotated[bool, typer.Option("--last", help="Keep only the last reply of each dialogue.")] = False,
+    samples: Samples = False,
 ) -> None:
     """Write a split as dialogue JSONL: one line a reply, with the turns before it and the reply as reference.
 
-    The file is written as a whole or not at all.
+    Of a set that holds samples: one line a sample, with its vectors in a .safetensors file beside.
+    Each file is written as a whole or not at all.
     """
-    dialogues = DATASETS.load(name).read(root, split, _complain if skip_bad else stop)
+    on_bad = _complain if skip_bad else stop
+    if samples or "dialogues" not in _holds(name):
+        if last:
+            raise UsageError("--last keeps replies of dialogues; samples have none")
+        count = _write_samples(out, islice(read_samples(name, root, split, on_bad), limit), split)
+        typer.echo(f"wrote {count} samples to {out}", err=True)
+        return
+    dialogues = read_dialogues(name, root, split, on_bad)
     replies = _last_of_each(_replies(dialogues)) if last else _replies(dialogues)
     count = write_jsonl(out, islice(replies, limit))
     typer.echo(f"wrote {count} replies to {out}", err=True)
 
 
-def examine(name: str, root: Path, split: str | None = None) -> Report:
+@app.command()
+def synthesize(
+    name: Annotated[str, typer.Argument(help="mosi, mosei, sims, simsv2 or mosi_utterance.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the pickle into, under its usual name.")],
+    samples: Annotated[int | None, typer.Option(min=3, help="Samples in all; else as many as the real set.")] = None,
+    train: Annotated[int | None, typer.Option(min=1, help="Samples to train on.")] = None,
+    valid: Annotated[int | None, typer.Option(min=1, help="Samples to validate on.")] = None,
+    test: Annotated[int | None, typer.Option(min=1, help="Samples to test on.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same file.")] = 0,
+    full_length: Annotated[bool, typer.Option("--full-length", help="Every sample fills its padded length.")] = False,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="The aligned file: a frame a word in all modalities.")
+    ] = False,
+) -> None:
+    """Write a synthetic sentiment set in the exact format of the real one, with a signal that can be learned.
+
+    For trying out, tests and timing without the real data; scores on it mean nothing.
+    """
+    from elmd.datasets import _synthetic
+
+    given: dict[Split, int | None] = {"train": train, "valid": valid, "test": test}
+    chosen = {split: size for split, size in given.items() if size is not None}
+    if samples is not None and chosen:
+        raise UsageError("give --samples, or --train, --valid and --test")
+    sizes = _synthetic.sizes_for(name, samples) if samples is not None else chosen or None
+    path = _synthetic.synthesize(name, out, sizes, seed, full_length, aligned)
+    typer.echo(f"wrote {path}", err=True)
+
+
+def examine(name: str, root: Path, split: str | None = None, samples: bool = False) -> Report:
     """Read one split, or all that the data set has, and count what is there."""
-    entry = DATASETS.load(name)
-    report = Report()
-    for each in [split] if split else entry.CARD.splits:
+    card, report = DATASETS.load(name).CARD, Report()
+    count = _sample_counter(name, root) if samples or "dialogues" not in _holds(name) else _counter(name, root)
+    for each in [split] if split else card.splits:
         try:
-            report.splits.append(_count(each, entry.read(root, each, report.bad.append)))
+            report.splits.append(count(each, report.bad))
         except UnknownName:
             if split:
                 raise
@@ -130,6 +193,26 @@ def examine(name: str, root: Path, split: str | None = None) -> Report:
     return report
 
 
+def _holds(name: str) -> list[str]:
+    """What a data set's own loader yields."""
+    entry = DATASETS.load(name)
+    return [what for what, export in (("dialogues", "read"), ("samples", "samples")) if hasattr(entry, export)]
+
+
+def _counter(name: str, root: Path) -> Callable[[str, list[BadData]], Counts]:
+    return lambda split, bad: _count(split, read_dialogues(name, root, split, bad.append))
+
+
+def _sample_counter(name: str, root: Path) -> Callable[[str, list[BadData]], SampleCounts]:
+    return lambda split, bad: _count_samples(split, read_samples(name, root, split, bad.append))
+
+
+def _write_samples(out: Path, samples: Iterable[Sample], split: str) -> int:
+    from elmd.datasets._samples import write_samples
+
+    return write_samples(out, samples, split)
+
+
 def _count(split: str, dialogues: Iterable[Dialogue]) -> Counts:
     counts, origins, emotions = Counts(split), set(), Counter[str]()
     for dialogue in dialogues:
@@ -140,6 +223,31 @@ def _count(split: str, dialogues: Iterable[Dialogue]) -> Counts:
         emotions.update(turn.emotion or _NONE for turn in dialogue.turns)
     counts.dialogues = len(origins)
     counts.emotions = {label: emotions[label] for label in (*EKMAN, _NONE)}
+    return counts
+
+
+def _count_samples(split: str, samples: Iterable[Sample]) -> SampleCounts:
+    """Count samples one by one, so that not all of them need be in memory."""
+    counts, origins, emotions = SampleCounts(split), set(), Counter[str]()
+    frames, having, labels = Counter[str](), Counter[str](), list[float]()
+    widths: dict[str, set[int]] = {kind: set() for kind in MODALITIES}
+    for sample in samples:
+        counts.samples += 1
+        origins.add(sample.origin)
+        emotions[sample.emotion or _NONE] += 1
+        labels += [] if sample.sentiment is None else [sample.sentiment]
+        for kind, array in sample.features.items():
+            having[kind] += 1
+            frames[kind] += len(array)
+            widths[kind].add(array.shape[1])
+    counts.origins, counts.labelled = len(origins), len(labels)
+    counts.sentiment = (min(labels), sum(labels) / len(labels), max(labels)) if labels else None
+    counts.emotions = {label: emotions[label] for label in (*EKMAN, _NONE)}
+    counts.modalities = {
+        kind: Modal(having[kind] / counts.samples, sorted(widths[kind]), frames[kind] / having[kind])
+        for kind in MODALITIES
+        if having[kind]
+    }
     return counts
 
 
@@ -175,19 +283,46 @@ def _print_report(report: Report) -> None:
         typer.echo(f"… and {len(report.bad) - _SHOWN} more")
     typer.echo(f"{len(report.bad)} bad rows")
     if report.splits:
-        _print_table(("", *(counts.split for counts in report.splits)), _count_rows(report.splits))
+        _print_table(("", *(counts.split for counts in report.splits)), _rows(report.splits))
 
 
-def _count_rows(splits: list[Counts]) -> list[tuple[str, ...]]:
+def _rows(splits: list[Counts | SampleCounts]) -> list[tuple[str, ...]]:
     """Return the table of counts: a row a quantity, a column a split; emotions that never occur are left out."""
-    whole = ("dialogues", "stretches", "utterances", "replies")
-    rows = [(what, *(f"{getattr(counts, what):,}" for counts in splits)) for what in whole]
-    labels = [label for label in (*EKMAN, _NONE) if any(counts.emotions[label] for counts in splits)]
+    dialogues = [counts for counts in splits if isinstance(counts, Counts)]
+    samples = [counts for counts in splits if isinstance(counts, SampleCounts)]
+    rows = _sample_rows(samples) if samples else _dialogue_rows(dialogues)
+    labels = [label for label in EKMAN if any(counts.emotions[label] for counts in splits)]
+    if not samples or labels:
+        labels += [_NONE] if any(counts.emotions[_NONE] for counts in splits) else []
     return rows + [(label, *(_share(counts, label) for counts in splits)) for label in labels]
 
 
-def _share(counts: Counts, label: str) -> str:
-    return f"{counts.emotions[label]:,} ({counts.emotions[label] / max(counts.utterances, 1):.1%})"
+def _dialogue_rows(splits: list[Counts]) -> list[tuple[str, ...]]:
+    whole = ("dialogues", "stretches", "utterances", "replies")
+    return [(what, *(f"{getattr(counts, what):,}" for counts in splits)) for what in whole]
+
+
+def _sample_rows(splits: list[SampleCounts]) -> list[tuple[str, ...]]:
+    whole = ("samples", "origins", *(("labelled",) if any(counts.labelled for counts in splits) else ()))
+    rows = [(what, *(f"{getattr(counts, what):,}" for counts in splits)) for what in whole]
+    if any(counts.sentiment for counts in splits):
+        rows.append(("least, mean, largest", *(_sentiment(counts) for counts in splits)))
+    kinds = [kind for kind in MODALITIES if any(kind in counts.modalities for counts in splits)]
+    return rows + [(kind, *(_modality(counts.modalities.get(kind)) for counts in splits)) for kind in kinds]
+
+
+def _sentiment(counts: SampleCounts) -> str:
+    return ", ".join(f"{value:.2f}" for value in counts.sentiment) if counts.sentiment else "-"
+
+
+def _modality(found: Modal | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found.share:.1%}, {'/'.join(map(str, found.widths))} wide, {found.frames:.1f} frames"
+
+
+def _share(counts: Counts | SampleCounts, label: str) -> str:
+    return f"{counts.emotions[label]:,} ({counts.emotions[label] / max(sum(counts.emotions.values()), 1):.1%})"
 
 
 def _print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -10,17 +10,19 @@ from elmd.cli._options import JsonOption, results
 
 def command(
     zoo: Annotated[
-        str | None, typer.Argument(help="datasets, embedders, backends, metrics or recipes; all when none.")
+        str | None,
+        typer.Argument(help="datasets, embedders, backends, metrics, sentiment, recipes or sets; all when none."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the entries of a zoo: data sets, embedders, backends, metrics, recipes."""
-    from elmd.config import recipe_names, recipe_summary
+    """List what there is: data sets, embedders, backends, metrics, sentiment models, recipes, and the sets these take."""
+    from elmd.config import recipe_names, recipe_summary, set_names
     from elmd.errors import UnknownName
     from elmd.zoo import ZOOS
 
     found = {word: [(name, z.summary(name)) for name in z.names()] for word, z in ZOOS.items()}
     found["recipes"] = [(name, recipe_summary(name)) for name in recipe_names()]
+    found["sets"] = [(name, recipe_summary(f"sets/{name}")) for name in set_names()]
     if zoo is not None and zoo not in found:
         raise UnknownName("zoo", zoo, found)
     chosen = found if zoo is None else {zoo: found[zoo]}

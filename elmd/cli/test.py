@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from elmd.agent import Agent
     from elmd.evaluate import Report
 
-app = typer.Typer(help="Test a trained part on a data set: emotion, predictor.", no_args_is_help=True)
+app = typer.Typer(help="Test a trained part on a data set: emotion, predictor, sentiment.", no_args_is_help=True)
 
 DataOption = Annotated[str, typer.Option("--data", help="A data set; 'statements' is our own test set.")]
 RootOption = Annotated[Path | None, typer.Option("--root", help="Folder of the data set.")]
@@ -52,6 +52,36 @@ def predictor(
 
     agent = _agent(recipe, set_, "prediction.weights", checkpoint)
     _show(assess_predictor(agent, read_dialogues(data, root, split), talk().print), as_json)
+
+
+@app.command()
+def sentiment(
+    data: DataOption,
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", "-c", help="A folder of `elmd train sentiment`.")],
+    root: Annotated[Path, typer.Option("--root", help="Folder or file of the data set.")],
+    split: SplitOption = "valid",
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Score every subset of the modalities, not only all.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the scores: .png, .svg or .pdf.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a sentiment model: mean and spread over its seeds, and intervals over videos."""
+    from elmd.datasets import read_samples
+    from elmd.sentiment import report
+    from elmd.sentiment.assess import assess, subsets
+
+    samples = list(read_samples(data, root, split))
+    found = {"all": assess(checkpoint, samples)}
+    if missing:
+        found |= {"+".join(subset): assess(checkpoint, samples, subset) for subset in subsets(checkpoint)}
+    if plot:
+        report.plot(found, plot)
+    if as_json:
+        rest = {name: result.to_json() for name, result in found.items() if name != "all"}
+        typer.echo(json.dumps({**found["all"].to_json(), **({"subsets": rest} if rest else {})}, ensure_ascii=False))
+        return
+    results().print(report.table(found))
 
 
 def _agent(recipe: str, overrides: list[str] | None, key: str, checkpoint: Path | None) -> "Agent":

@@ -14,8 +14,12 @@ from typing import Any, TypeVar
 from elmd.errors import BadData, UnknownName, UsageError
 from elmd.files import OnBad, read_dialogues
 from elmd.labels import LABEL_SETS
+from elmd.runs import draw
 from elmd.text import clean
-from elmd.types import DatasetCard, Dialogue, FeatureRow, Split, Utterance
+from elmd.types import DatasetCard, Dialogue, FeatureRow, Scale, Split, Utterance
+
+LIMITS: Mapping[Scale, float] = {"mosi": 3.0, "sims": 1.0}
+"""The end of each scale of sentiment, either way from 0."""
 
 Turns = dict[int, Utterance]
 """The utterances of one dialogue by their number in it."""
@@ -83,7 +87,11 @@ def read_lines(path: Path, on_bad: OnBad) -> Iterator[tuple[int, str]]:
 
 
 def read_csv(
-    path: Path, columns: tuple[str, ...], on_bad: OnBad, repair: Mapping[int, str] | None = None
+    path: Path,
+    columns: tuple[str, ...],
+    on_bad: OnBad,
+    repair: Mapping[int, str] | None = None,
+    header: tuple[str, ...] = (),
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, row) for each row of a UTF-8 csv file with a header.
 
@@ -93,13 +101,17 @@ def read_csv(
         on_bad: Takes rows with too few or too many cells and rows that are not UTF-8.
         repair: Characters to replace before parsing, as for `str.translate`; bytes that are not UTF-8 are the
             code points 0xDC80 to 0xDCFF.
+        header: The header of a file that may come without one.
     """
     text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
-    rows = csv.reader(io.StringIO(text.translate(repair) if repair else text, newline=""))
-    header = next(rows, [])
-    missing = [column for column in columns if column not in header]
+    text = text.translate(repair) if repair else text
+    rows = csv.reader(io.StringIO(text, newline=""))
+    first = tuple(next(rows, ()))
+    if header and first and not set(first) & set(header):
+        first, rows = header, csv.reader(io.StringIO(text, newline=""))
+    missing = [column for column in columns if column not in first]
     if missing:
-        raise BadData(path, 1, f"no column {', '.join(missing)}; the header is {','.join(header)!r:.200}")
+        raise BadData(path, 1, f"no column {', '.join(missing)}; the header is {','.join(first)!r:.200}")
     while True:
         line = rows.line_num + 1
         try:
@@ -109,12 +121,12 @@ def read_csv(
             continue
         if cells is None:
             return
-        if cells and len(cells) != len(header):
-            on_bad(BadData(path, line, f"{len(cells)} cells where the header has {len(header)}"))
+        if cells and len(cells) != len(first):
+            on_bad(BadData(path, line, f"{len(cells)} cells where the header has {len(first)}"))
         elif any(map(_UNDECODED.search, cells)):
             on_bad(BadData(path, line, "not UTF-8"))
         elif cells:
-            yield line, dict(zip(header, cells, strict=True))
+            yield line, dict(zip(first, cells, strict=True))
 
 
 def emotion(label_set: str, label: object) -> str | None:
@@ -122,6 +134,29 @@ def emotion(label_set: str, label: object) -> str | None:
     if label is not None and not isinstance(label, str):
         raise ValueError(f"emotion {label!r:.60} is not a word")
     return LABEL_SETS[label_set].to_ekman(label) if label and label.strip() else None
+
+
+def sentiment(value: Any, scale: Scale) -> float | None:
+    """Return a sentiment as its shortest decimal; None for a blank or NaN, ValueError off the scale.
+
+    Files hold 0.1 as the float32 0.10000000149, which would fall into another class.
+    """
+    import numpy as np
+
+    if isinstance(value, str) and not value.strip():
+        return None
+    number = float(str(np.float32(value)))
+    if number != number:
+        return None
+    if abs(number) > LIMITS[scale]:
+        raise ValueError(f"sentiment {number} is outside [-{LIMITS[scale]:g}, {LIMITS[scale]:g}]")
+    return number
+
+
+def part_of(key: str) -> Split:
+    """Return the split of a row that has none of its own: 8 : 1 : 1, by a hash of `key` alone."""
+    share = draw(key)
+    return "train" if share < 0.8 else "valid" if share < 0.9 else "test"
 
 
 def feature(kind: str, file: Path | None, rows: Mapping[str, int], key: str) -> Features:

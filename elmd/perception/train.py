@@ -13,12 +13,12 @@ from typing import Any
 
 from elmd.config import Strict
 from elmd.data import demonstration_files, feelings, shipped, shipped_demonstrations
+from elmd.datasets import read_dialogues
 from elmd.errors import UsageError
 from elmd.labels import EKMAN
 from elmd.perception.text import EmotionNetwork
 from elmd.runs import Card, data_files, draw, plot_curves, write_card, write_metrics, write_run
 from elmd.types import ASSISTANT, Dialogue
-from elmd.zoo import DATASETS
 
 
 class DataConfig(Strict):
@@ -173,7 +173,7 @@ def _other(data: DataConfig) -> tuple[list[Row], list[Row], list[Path]]:
     if data.root is None:
         raise UsageError("data.root: name the folder of the data set, --set data.root=DIR")
     root = Path(data.root)
-    dialogues = list(DATASETS.load(data.name).read(root, "train"))
+    dialogues = list(read_dialogues(data.name, root, "train"))
     held_out = {show for show in {_show(d) for d in dialogues} if draw(show) < data.valid_dialogues}
     held_out = held_out or {min((_show(d) for d in dialogues), key=draw)}
     learned = [row for d in dialogues if _show(d) not in held_out for row in _rows(d, data.weight)]

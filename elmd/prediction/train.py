@@ -15,13 +15,14 @@ import numpy as np
 
 from elmd.config import Strict, validate
 from elmd.data import demonstration_files, shipped_demonstrations
+from elmd.datasets import read_dialogues
 from elmd.errors import UsageError
 from elmd.files import write_text
 from elmd.labels import EKMAN
 from elmd.prediction.predictor import COURSE, course_features
 from elmd.runs import Card, data_files, draw, write_card, write_metrics, write_run
 from elmd.types import ASSISTANT, Dialogue, EmotionState, context_text
-from elmd.zoo import DATASETS, EMBEDDERS
+from elmd.zoo import EMBEDDERS
 
 CERTAINTY = 0.8
 """Probability given to an annotated emotion in training, as a reader is never certain."""
@@ -183,5 +184,5 @@ def _other(data: DataConfig) -> list[Dialogue]:
         return []
     if data.root is None:
         raise UsageError("data.root: name the folder of the data set, --set data.root=DIR")
-    dialogues = DATASETS.load(data.name).read(Path(data.root), "train")
+    dialogues = read_dialogues(data.name, Path(data.root), "train")
     return [item for dialogue in dialogues for item in dialogue.replies() if item.reference_emotion]

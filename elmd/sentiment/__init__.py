@@ -1,0 +1,1 @@
+"""Multimodal sentiment analysis (MSA): one file a model in `models/`, one trainer for all of them."""
