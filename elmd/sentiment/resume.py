@@ -72,7 +72,7 @@ class Resume:
             }
             optimizer = self.optimizers[name.split(".")[1]]
             if slots:
-                optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in slots.items()}
+                optimizer.state[parameter] = {key: v.to(parameter.device) for key, v in slots.items()}
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random.cuda"])

@@ -300,7 +300,7 @@ def _optimizer(groups: Mapping[str, list[Any]], system: System, settings: TrainC
         base = (own and own.learning_rate) or encoder.learning_rate
         decay = own.weight_decay if own and own.weight_decay is not None else encoder.weight_decay
         tables.append({"params": parameters, "lr": base, "base": base, "weight_decay": decay})
-    return torch.optim.AdamW([table for table in tables if table["params"]])
+    return torch.optim.AdamW([table for table in tables if table["params"]], fused=True)
 
 
 def _share(count: int, accelerator: Accelerator) -> list[int]:
