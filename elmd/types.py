@@ -178,6 +178,45 @@ class Dialogue:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Words that were recognised in speech, and when: `start` and `end` in seconds, `confidence` in [0, 1]."""
+
+    start: float
+    end: float
+    text: str
+    language: Language
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """What an extractor measured over time.
+
+    Attributes:
+        times: Start and end of each row in seconds, (n, 2) float32, in order.
+        values: One row a moment, (n, len(columns)) float32.
+        columns: What each column is.
+    """
+
+    times: "np.ndarray"
+    values: "np.ndarray"
+    columns: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def column(self, name: str) -> "np.ndarray":
+        """Return one column, (n,)."""
+        found: np.ndarray = self.values[:, self.columns.index(name)]
+        return found
+
+    def between(self, start: float, end: float) -> "Features":
+        """Return the rows that overlap the time from `start` to `end`."""
+        there = (self.times[:, 1] > start) & (self.times[:, 0] < end)
+        return Features(self.times[there], self.values[there], self.columns)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """One utterance to judge in multimodal sentiment analysis: what was said, heard and seen, and how it was labelled.

@@ -69,9 +69,13 @@ DATASETS = Zoo("elmd.datasets", "data set", ("CARD",))
 EMBEDDERS = Zoo("elmd.embedders", "embedder", ("Config", "Embedder"))
 LLMS = Zoo("elmd.llms", "backend", ("Config", "Backend"))
 METRICS = Zoo("elmd.metrics", "metric", ("NAMES", "scorer"))
+EXTRACTORS = Zoo("elmd.extractors", "extractor", ("Config", "Extractor"))
+ASR = Zoo("elmd.asr", "speech recogniser", ("Config", "Recogniser"))
 SENTIMENT = Zoo("elmd.sentiment.models", "sentiment model", ("Config", "Model"))
 ZOOS: dict[str, Zoo] = {
     "datasets": DATASETS,
+    "extractors": EXTRACTORS,
+    "asr": ASR,
     "embedders": EMBEDDERS,
     "backends": LLMS,
     "metrics": METRICS,

@@ -19,7 +19,7 @@ from elmd.zoo import DATASETS, EMBEDDERS, LLMS, SENTIMENT, ZOOS
 PACKAGE = REPO / "elmd"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
-    {"types", "labels", "text", "config", "files", "errors", "zoo", "assets", "convert", "data", "runs", "quiet"},
+    {"types", "labels", "text", "config", "files", "errors", "zoo", "assets", "convert", "data", "runs", "quiet", "media"},
     {"datasets", "extractors", "embedders", "asr", "tts", "llms", "metrics", "safety"},
     {"perception", "sentiment", "retrieval", "prediction", "generation"},
     {"agent", "generate", "evaluate", "assess"},
