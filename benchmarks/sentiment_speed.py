@@ -171,7 +171,7 @@ def random_bert(folder: Path) -> Path:
 def environment(folder: Path) -> Path:
     """Return the interpreter of MMSA's environment, made if it is not there."""
     python = folder / "bin" / "python"
-    if subprocess.run([python, "-c", "import MMSA"], capture_output=True).returncode == 0 if python.exists() else False:
+    if python.exists() and not subprocess.run([python, "-c", "import MMSA"], capture_output=True).returncode:
         return python
     print(f"making {folder}", flush=True)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
@@ -179,9 +179,10 @@ def environment(folder: Path) -> Path:
     packages = Path(subprocess.run(inside, check=True, capture_output=True, text=True).stdout.strip())
     shared = [path for path in sys.path if path.endswith("site-packages")]
     (packages / "elmd-shared.pth").write_text("\n".join(shared) + "\n", encoding="utf-8")
-    install = [python, "-m", "pip", "install", "--quiet"]
-    subprocess.run([*install, "--no-deps", "mmsa==2.2.1"], check=True)
-    subprocess.run([*install, *NEEDS], check=True)
+    for wanted in (["--no-deps", "mmsa==2.2.1"], NEEDS):
+        done = subprocess.run([python, "-m", "pip", "install", *wanted], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr[-3000:])
     return python
 
 
@@ -522,7 +523,7 @@ def show(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], cuts: Sequ
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(width=max(Console().width, 170))
     console.print(note(facts))
     for heads, body in ((HEADS, [cells(row) for row in rows]), (CUT_HEADS, [cut_cells(row) for row in cuts])):
         if body:

@@ -5,7 +5,9 @@ On disk a trained system is a folder: `model.safetensors` (what was learned, and
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,9 +113,25 @@ class Loader:
     def __init__(self, config: Config, scale: Scale, device: torch.device) -> None:
         self.config, self.data, self.device = config, config.data, device
         self.target = Target(config.data.target, scale)
-        reads = config.data.text != "vectors" and "text" in config.data.modalities
-        self.encoder = TextEncoder(config.encoder).to(device) if reads else None
-        self.tuned = reads and config.encoder.tune != "frozen"
+        self.encodes = config.data.text != "vectors" and "text" in config.data.modalities
+        self.tuned = self.encodes and config.encoder.tune != "frozen"
+
+    @cached_property
+    def encoder(self) -> TextEncoder | None:
+        """The text encoder, loaded when it is first asked for; None if the text comes as vectors."""
+        return self.fresh_encoder() if self.encodes else None
+
+    def forget_encoder(self) -> None:
+        """Free the encoder's memory; it is loaded again when it is asked for."""
+        self.__dict__.pop("encoder", None)
+
+    def trimmed(self, samples: Iterable[Sample]) -> list[Sample]:
+        """Return samples with copies of what is used of them only, so that the padded arrays of a file can be freed."""
+        wanted = [m for m in self.data.modalities if m != "text" or not self.encodes]
+        return [
+            replace(sample, features={m: sample.features[m].copy() for m in wanted if m in sample.features})
+            for sample in samples
+        ]
 
     def table(self, samples: Sequence[Sample]) -> Table:
         """Return samples laid out for batching."""

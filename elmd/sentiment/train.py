@@ -108,7 +108,7 @@ def load(config: Config, loader: Loader) -> Data:
     if config.data.root is None:
         raise UsageError("data.root: name the folder of the data set, --set data.root=DIR")
     root = Path(config.data.root)
-    learn, valid = (list(read_samples(config.data.name, root, split)) for split in ("train", "valid"))
+    learn, valid = (loader.trimmed(read_samples(config.data.name, root, split)) for split in ("train", "valid"))
     tables = loader.table(learn), loader.table(valid)
     for name, table in zip(("train", "valid"), tables, strict=True):
         if not len(table) or not table.target.known(table.labels).any():
@@ -117,6 +117,7 @@ def load(config: Config, loader: Loader) -> Data:
             )
     statistics = loader.statistics(learn, tables[0])
     shape = Shape(loader.widths(tables[0]), loader.target, len(tables[0]))
+    loader.forget_encoder()
     return Data(*tables, statistics, shape, data_files(root))
 
 
@@ -138,7 +139,7 @@ class Trainer:
         self.config, self.settings, self.data = config, config.train, data
         self.accelerator, self.seed, self.folder = accelerator, seed, folder
         torch.manual_seed(seed)
-        encoder = loader.fresh_encoder() if loader.tuned else None
+        encoder = loader.fresh_encoder() if loader.tuned else None  # none has learned from another seed's run
         self.system = build(config, data.shape, encoder).to(accelerator.device)
         self.system.normalise_by(data.statistics)
         self.module = accelerator.prepare_model(self.system) if accelerator.num_processes > 1 else self.system
