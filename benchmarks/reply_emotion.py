@@ -39,6 +39,8 @@ SYSTEMS = {
     "text + emotions + shuffled vision": ["text", "emotions", "vision"],
 }
 KNOWN = ("read", "given")
+CHUNK = 1000
+"""Texts encoded between two writes, so that a stopped run goes on."""
 Scored = dict[str, float]
 
 
@@ -57,8 +59,9 @@ class Memory:
             with np.load(self.path) as file:
                 known = dict(zip(file["keys"].tolist(), file["values"], strict=True))
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-        if new:
-            known |= dict(zip(new, self.compute([*new.values()]), strict=True))
+        for start in range(0, len(new), CHUNK):
+            some = [*new][start : start + CHUNK]
+            known |= dict(zip(some, self.compute([new[key] for key in some]), strict=True))
             self.path.parent.mkdir(parents=True, exist_ok=True)
             np.savez(self.path, keys=np.array([*known]), values=np.array([*known.values()]))
         return np.array([known[key] for key in keys], np.float32)

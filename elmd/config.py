@@ -29,7 +29,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-AGENT_TABLES = frozenset({"perception", "retrieval", "prediction", "generation"})
+AGENT_TABLES = frozenset({"perception", "clip", "retrieval", "prediction", "generation"})
 """The tables of an agent: ELMD_GENERATION__… in the environment is none of a training run's business."""
 
 Model = TypeVar("Model", bound=BaseModel)

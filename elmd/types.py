@@ -72,6 +72,45 @@ class EmotionState:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """A stretch of a clip: what each modality says there, the fused state, and the words if it is an utterance."""
+
+    start: float
+    end: float
+    emotion: EmotionState
+    modalities: Mapping[Modality, EmotionState]
+    text: str = ""
+    language: Language | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Perceived:
+    """What was perceived of a clip.
+
+    Attributes:
+        duration: Seconds; 0 for a picture.
+        utterances: What was said, each with its states.
+        timeline: A moment every second in which there was something to read.
+        missing: Why a modality is not there, a line each.
+        emotion: The state of the whole clip, fused from the whole of each modality; None if nothing could be read.
+        modalities: The state of the whole clip in each modality.
+    """
+
+    duration: float
+    utterances: tuple[Moment, ...]
+    timeline: tuple[Moment, ...]
+    missing: tuple[str, ...]
+    emotion: EmotionState | None
+    modalities: Mapping[Modality, EmotionState]
+
+    @property
+    def text(self) -> str:
+        """All that was said."""
+        joint = "" if self.utterances and self.utterances[0].language == "zh" else " "
+        return joint.join(moment.text for moment in self.utterances)
+
+
+@dataclass(frozen=True, slots=True)
 class Media:
     """Paths of the recordings of one utterance."""
 
@@ -320,7 +359,8 @@ class Safety:
 class Reply:
     """A reply with everything that led to it, so that page, batch run and evaluation show one reasoning.
 
-    `seconds` is the wall time of each stage: safety, perception, retrieval, prediction, generation.
+    `seconds` is the wall time of each stage: safety, perception, retrieval, prediction, generation. `perceived` is what
+    was seen and heard, if the turn came as a recording.
     """
 
     text: str
@@ -332,6 +372,7 @@ class Reply:
     seconds: Mapping[str, float]
     backend: str
     completion: Completion = field(default=Completion("", "stop"))
+    perceived: Perceived | None = None
 
 
 @dataclass(frozen=True, slots=True)

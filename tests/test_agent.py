@@ -11,7 +11,7 @@ from elmd.agent import Agent, cleaned, reply_json, shipped_index
 from elmd.errors import AssetError, UsageError
 from elmd.generation.prompts import render
 from elmd.labels import EKMAN
-from elmd.prediction.predictor import COURSE, Config, ReplyEmotionPredictor, course_features
+from elmd.prediction.predictor import COURSE, Config, course_features, open_predictor
 from elmd.safety import gate
 from elmd.text import MAX_CHARACTERS
 from elmd.types import ASSISTANT, Dialogue, EmotionState, Utterance
@@ -205,13 +205,15 @@ def test_a_damaged_copy_of_the_shipped_index_is_made_again(home):
 
 
 def test_a_predictor_for_another_encoder_is_refused(tiny_predictor):
-    predictor = ReplyEmotionPredictor(Config(weights=str(tiny_predictor)))
-    vector, course = np.zeros(64, np.float32), np.zeros(COURSE * 8, np.float32)
-    assert predictor.predict(vector, course, "hashing").label in EKMAN
+    from elmd.embedders import e5, hashing
+
+    predictor, encoder = open_predictor(Config(weights=str(tiny_predictor))), hashing.Embedder(hashing.Config())
+    dialogue, states = say("我今天很难过"), [EmotionState.of("sadness")]
+    assert predictor.predict(dialogue, states, np.zeros(64, np.float32), encoder).label in EKMAN
     with pytest.raises(AssetError, match="was trained on encoder hashing, not multilingual-e5-small"):
-        predictor.predict(vector, course, "multilingual-e5-small")
+        predictor.predict(dialogue, states, np.zeros(64, np.float32), e5.Embedder(e5.Config()))
     with pytest.raises(AssetError, match="train it again"):
-        predictor.predict(np.zeros(32, np.float32), course, "hashing")
+        predictor.predict(dialogue, states, np.zeros(32, np.float32), encoder)
 
 
 def test_a_prediction_without_a_reply_is_that_of_the_reply(agent):

@@ -21,7 +21,7 @@ import pytest
 from conftest import elmd
 
 from elmd import assets, convert
-from elmd.assets import Asset, Part
+from elmd.assets import Asset, Beside, Part
 from elmd.errors import AssetError, UnknownName
 from elmd.files import sha256
 
@@ -188,6 +188,46 @@ def test_two_processes_fetch_once(shop):
     assert len(shop.asked) == 3
 
 
+NOTE = b"raise SystemExit('a package of data was run')"
+"""What `wheel` writes as the package's `__init__.py`."""
+
+
+def with_a_note(shop: Shop, monkeypatch, pin: str) -> None:
+    beside = (Beside(package="toy-part1", sha256=pin, member="toy_part1/__init__.py"),)
+    monkeypatch.setattr(assets, "catalogue", lambda: {"toy": shop.asset(beside=beside)})
+
+
+def test_small_files_lie_beside_the_model_and_are_verified_with_it(shop, monkeypatch):
+    with_a_note(shop, monkeypatch, hashlib.sha256(NOTE).hexdigest())
+    folder = assets.get("toy")
+    assert (folder / "__init__.py").read_bytes() == NOTE
+    (folder / "__init__.py").write_bytes(b"another")
+    with pytest.raises(AssetError, match=r"__init__\.py is not as it was fetched"):
+        assets.verify("toy")
+
+
+def test_a_small_file_that_is_not_the_pinned_one_is_refused(shop, monkeypatch):
+    with_a_note(shop, monkeypatch, "0" * 64)
+    with pytest.raises(AssetError, match=r"toy_part1/__init__\.py of toy-part1 is not the pinned file"):
+        assets.get("toy", "packages")
+    assert not assets.present("toy")
+
+
+def test_what_must_be_here_is_found_or_named_with_its_command_and_never_fetched(shop, tmp_path):
+    with pytest.raises(AssetError, match=r"^toy \(0 MB\) is not here; run: elmd assets get toy$"):
+        assets.here("toy")
+    for name in ("toi", "toy/model"):
+        with pytest.raises(UnknownName, match="neither a folder nor an asset"):
+            assets.here(name)
+    assert shop.asked == []
+    folder = assets.get("toy")
+    assert assets.here("toy") == folder
+    assert assets.here(str(tmp_path)) == tmp_path
+    change(folder / "model.safetensors")
+    with pytest.raises(AssetError, match="run: elmd assets get toy --again"):
+        assets.here("toy")
+
+
 def test_offline_says_what_to_do_and_asks_no_one(shop, monkeypatch):
     monkeypatch.setenv("ELMD_OFFLINE", "1")
     with pytest.raises(AssetError, match="ELMD_OFFLINE is set; unset it and run: elmd assets get toy"):
@@ -262,6 +302,18 @@ def test_when_the_packages_fail_the_hub_is_tried(shop, tmp_path, monkeypatch):
     assets.verify("toy")
 
 
+def test_a_ctranslate2_model_of_the_hub_comes_with_its_weights(shop, tmp_path, monkeypatch):
+    snapshot, asked = tmp_path / "abc123", []
+    snapshot.mkdir()
+    for file in ("model.bin", "config.json", "vocabulary.txt", "pytorch_model.bin"):
+        (snapshot / file).write_bytes(b"x")
+    monkeypatch.setattr(assets, "catalogue", lambda: {"toy": shop.asset(format="ct2")})
+    monkeypatch.setattr(assets, "_hub_snapshot", lambda *patterns: asked.append(patterns) or snapshot)
+    folder = assets.get("toy", "hub")
+    assert asked == [("toy/model", "model.bin")]
+    assert {path.name for path in folder.iterdir()} == {"model.bin", "config.json", "vocabulary.txt", "asset.json"}
+
+
 def test_every_source_that_failed_is_told(shop, monkeypatch):
     monkeypatch.setattr(assets, "_pip_download", lambda *_: (_ for _ in ()).throw(AssetError("pip is ill")))
     monkeypatch.setattr(assets, "_hub_snapshot", lambda _: (_ for _ in ()).throw(AssetError("no hub")))
@@ -273,10 +325,11 @@ def test_the_catalogue_is_pinned_everywhere():
     for name, asset in assets.catalogue().items():
         assert asset.format in convert.CONVERTERS, name
         assert asset.license in ("Apache-2.0", "MIT"), name
-        for pin in (asset.sha256, *(part.sha256 for part in asset.parts)):
+        for pin in (asset.sha256, *(row.sha256 for row in (*asset.parts, *asset.beside))):
             assert len(pin) == 64
             assert int(pin, 16)
         assert len({part.sha256 for part in asset.parts}) == len(asset.parts) > 0
+        assert {row.package for row in asset.beside} <= {part.package for part in asset.parts}
     assert {name for name, asset in assets.catalogue().items() if asset.default} == {
         "qwen2.5-0.5b",
         "multilingual-e5-small",
@@ -544,3 +597,27 @@ def test_a_file_of_another_format_is_refused(tmp_path):
     (tmp_path / "x").write_bytes(b"PK\x03\x04" + bytes(100))
     with pytest.raises(AssetError, match="not an e5-q4 file"):
         convert.e5_from_q4(tmp_path / "x", tmp_path / "out")
+
+
+def test_a_whisper_model_is_taken_as_it_is_and_nothing_else(tmp_path):
+    model = tmp_path / "joined"
+    model.write_bytes(b"\x06\x00\x00\x00\x0c\x00WhisperSpec\x00" + bytes(64))
+    (tmp_path / "out").mkdir()
+    convert.whisper_of_ctranslate2(model, tmp_path / "out")
+    assert (tmp_path / "out" / "model.bin").read_bytes() == model.read_bytes()
+    for other in (b"", b"\x80\x04pickle" * 9, b"\x06\x00\x00\x00\x10\x00TransformerSpec\x00"):
+        model.write_bytes(other)
+        with pytest.raises(AssetError, match="joined is not a Whisper model in CTranslate2's format"):
+            convert.whisper_of_ctranslate2(model, tmp_path / "out")
+
+
+@pytest.mark.weights
+def test_whisper_comes_whole_with_its_tokenizer_and_licence():
+    folder = assets.get("whisper-base")
+    names = {"model.bin", "config.json", "tokenizer.json", "vocabulary.txt"}
+    assert names < {path.name for path in folder.iterdir()}
+    origin = json.loads((folder / "asset.json").read_text())
+    asset = assets.catalogue()["whisper-base"]
+    assert origin["source"] == "hub" or sha256(folder / "model.bin") == origin["origin_sha256"] == asset.sha256
+    assert origin["source"] == "hub" or (folder / "LICENSE").read_text().startswith("MIT License")
+    assets.verify("whisper-base")

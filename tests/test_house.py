@@ -19,7 +19,7 @@ from elmd.zoo import DATASETS, EMBEDDERS, LLMS, SENTIMENT, ZOOS
 PACKAGE = REPO / "elmd"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
-    {"types", "labels", "text", "config", "files", "errors", "zoo", "assets", "convert", "data", "runs", "quiet", "media"},
+    {"types", "labels", "text", "config", "files", "errors", "zoo", "assets", "convert", "data", "runs", "quiet", "media", "_media_child"},
     {"datasets", "extractors", "embedders", "asr", "tts", "llms", "metrics", "safety"},
     {"perception", "sentiment", "retrieval", "prediction", "generation"},
     {"agent", "generate", "evaluate", "assess"},
@@ -127,7 +127,10 @@ def test_the_help_brings_nothing_heavy():
 
 @pytest.mark.parametrize(("zoo", "name"), [(z, n) for z in [*ZOOS.values(), VERBS] for n in z.names()])
 def test_every_entry_loads_and_says_what_it_is(zoo, name):
-    module = zoo.load(name)
+    try:
+        module = zoo.load(name)
+    except errors.MissingExtra as error:
+        pytest.skip(str(error))
     assert all(hasattr(module, export) for export in zoo.exports)
     assert zoo.summary(name) == (module.__doc__ or "").strip().splitlines()[0]
     assert 10 < len(zoo.summary(name)) < 140
@@ -273,17 +276,19 @@ def test_the_check_of_command_lines_finds_mistakes():
     assert len(command_lines()) >= 5
 
 
-@pytest.mark.parametrize("name", ["emotion-text", "reply-emotion"])
+@pytest.mark.parametrize("name", ["emotion-text", "reply-emotion", "face"])
 def test_shipped_weights_are_small_safe_and_have_a_card(name):
     folder = PACKAGE / "weights" / name
     files = {path.name: path.stat().st_size for path in folder.iterdir()}
-    assert {"README.md", "run.toml", "metrics.json"} <= set(files)
+    # The nets of the face are others' work: there is no run of ours to tell of.
+    assert ({"README.md"} if name == "face" else {"README.md", "run.toml", "metrics.json"}) <= set(files)
     assert {Path(file).suffix for file in files} <= {".md", ".toml", ".json", ".safetensors", ".png"}
     assert sum(files.values()) < 20e6
     card = (folder / "README.md").read_text(encoding="utf-8")
     for heading in ("## Data", "## Licence", "## Made by", "## Scores", "## Limits"):
         assert heading in card
-    assert str(REPO.parent) not in card + (folder / "run.toml").read_text(encoding="utf-8")
+    told = card + "".join(path.read_text(encoding="utf-8") for path in folder.glob("run.toml"))
+    assert str(REPO.parent) not in told
 
 
 def test_every_package_folder_is_a_package():

@@ -81,11 +81,16 @@ def test_test_statements_are_never_learned():
     assert not seen & {row.text for row in statements()}
 
 
+def unread(texts):
+    """A reader that must not be asked."""
+    raise AssertionError("the logistic regression learns from annotated emotions")
+
+
 def test_the_predictor_beats_the_majority_on_its_own_valid_part(tmp_path):
     from elmd.prediction.train import Config, train
 
     settings = Config(embedder="hashing", strengths=[1.0])
-    metrics = train(settings, tmp_path, lambda line: None)
+    metrics = train(settings, tmp_path, lambda line: None, unread)
     valid = metrics["valid"]
     assert valid["predictor"]["macro_f1"] > valid["majority"]["macro_f1"]
     assert (tmp_path / "README.md").read_text().startswith("# Reply-emotion predictor")

@@ -1,6 +1,7 @@
 """Talk with elmd in the terminal."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,17 +15,22 @@ if TYPE_CHECKING:
 
 def command(
     text: Annotated[str | None, typer.Option("--text", "-t", help="Say this, print one reply and exit.")] = None,
+    clip: Annotated[
+        Path | None, typer.Option("--clip", help="Say it by a video or picture; --text may add words.")
+    ] = None,
+    audio: Annotated[Path | None, typer.Option("--audio", help="Say it by a sound recording.")] = None,
     recipe: RecipeOption = "agent-small",
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer one text, or hold a conversation in the terminal (an empty line or Ctrl-D ends it)."""
+    """Answer one text or clip, or hold a conversation in the terminal (an empty line or Ctrl-D ends it)."""
     from elmd.agent import Agent, reply_json
-    from elmd.types import Dialogue, Utterance
+    from elmd.types import Dialogue, Media, Utterance
 
     agent = Agent.from_recipe(recipe, set_ or ())
-    if text is not None:
-        reply = agent.reply(Dialogue("chat", (Utterance("user", text),)))
+    if text is not None or clip or audio:
+        media = Media(video=str(clip) if clip else None, audio=str(audio) if audio else None) if clip or audio else None
+        reply = agent.reply(Dialogue("chat", (Utterance("user", text or "", media=media),)))
         typer.echo(json.dumps(reply_json(reply), ensure_ascii=False) if as_json else reply.text)
         return
     _converse(agent, as_json)

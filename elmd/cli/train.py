@@ -43,9 +43,10 @@ def predictor(
 ) -> None:
     """Train the predictor of the reply's emotion (REP)."""
     from elmd.config import load
+    from elmd.perception.text import TextReader
     from elmd.prediction.train import Config, train
 
-    _run(lambda say: train(load(Config, recipe, set_ or ()), out, say))
+    _run(lambda say: train(load(Config, recipe, set_ or ()), out, say, TextReader().read_many))
 
 
 @app.command()

@@ -1,7 +1,8 @@
-"""Training the reply-emotion predictor: multinomial logistic regression with class weights (scikit-learn).
+"""Training the reply-emotion predictor: logistic regression with class weights (scikit-learn), or a transformer.
 
-Learned from the replies of our own demonstrations and, weighted down, of a dialogue data set. The strength of the
-regularisation and the weight of the data set are chosen by macro-F1 on the valid part of our own replies.
+The logistic regression learns from the replies of our own demonstrations and, weighted down, of a dialogue data set; the
+strength of the regularisation and the weight of the data set are chosen by macro-F1 on the valid part of our own replies.
+The transformer (`elmd.prediction.fit`) learns from either or both, and from how people look.
 """
 
 import json
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,10 +20,15 @@ from elmd.datasets import read_dialogues
 from elmd.errors import UsageError
 from elmd.files import write_text
 from elmd.labels import EKMAN
-from elmd.prediction.predictor import COURSE, course_features
+from elmd.prediction.fit import FitConfig, Fitted, Lesson, fit
+from elmd.prediction.network import NetworkConfig
+from elmd.prediction.predictor import COURSE, FACTS, course_features
+from elmd.prediction.scenes import Encode, Read, gather
 from elmd.runs import Card, data_files, draw, write_card, write_metrics, write_run
 from elmd.types import ASSISTANT, Dialogue, EmotionState, context_text
-from elmd.zoo import EMBEDDERS
+from elmd.zoo import DATASETS, EMBEDDERS
+
+Save = Callable[[Path], None]
 
 CERTAINTY = 0.8
 """Probability given to an annotated emotion in training, as a reader is never certain."""
@@ -34,12 +40,17 @@ class DataConfig(Strict):
     name: str | None = None
     root: str | None = None
     weights: list[float] = [0.0, 0.03, 0.1, 0.3]
-    """Weights of one of its replies that are tried; ours weigh 1."""
+    """Weights of one of its replies that the logistic regression tries; ours weigh 1."""
+    weight: float = 1.0
+    """Weight of one of its replies when the transformer learns; ours weigh 1."""
+    own: bool = True
+    """Learn from the replies of our own demonstrations as well; the logistic regression always does."""
 
 
 class Config(Strict):
     """How the predictor is trained."""
 
+    model: Literal["linear", "transformer"] = "linear"
     seed: int = 0
     embedder: str = "e5"
     encoder: dict[str, Any] = {}
@@ -47,6 +58,8 @@ class Config(Strict):
     strengths: list[float] = [0.1, 0.3, 1.0, 3.0, 10.0]
     """Inverse regularisation strengths (scikit-learn's C) that are tried."""
     valid_share: float = 0.2
+    network: NetworkConfig = NetworkConfig()
+    fit: FitConfig = FitConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +79,29 @@ class Rows:
         return cls(np.hstack([encode(items), np.array(course)]), labels, answered)
 
 
-def train(config: Config, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Train, write weights, run.toml and metrics.json into `out`, return the metrics."""
-    from safetensors.numpy import save_file
+def train(config: Config, out: Path, say: Callable[[str], None], read: Read) -> dict[str, Any]:
+    """Train, write weights, run.toml and metrics.json into `out`, return the metrics.
 
+    Args:
+        config: What is trained on what.
+        out: A folder.
+        say: Takes a line on how far it is.
+        read: Reads the emotion of words; the transformer learns from what it reads.
+    """
     module = EMBEDDERS.load(config.embedder)
     embedder = module.Embedder(validate(module.Config, config.encoder, "encoder"))
+    own = demonstration_files() if config.model == "linear" or config.data.own else []
+    files = [*own, *(data_files(Path(config.data.root)) if config.data.root else [])]
+    metrics, save = (_linear if config.model == "linear" else _transformer)(config, embedder, say, read)
+    out.mkdir(parents=True, exist_ok=True)
+    write_run(out, "predictor", config, files)
+    save(out)
+    write_metrics(out, metrics)
+    write_card(out, card(config), metrics)
+    return metrics
 
+
+def _linear(config: Config, embedder: Any, say: Callable[[str], None], read: Read) -> tuple[dict[str, Any], Save]:
     def encode(items: Sequence[Dialogue]) -> np.ndarray:
         return np.asarray(embedder.encode([context_text(item.turns) for item in items]))
 
@@ -83,21 +112,103 @@ def train(config: Config, out: Path, say: Callable[[str], None]) -> dict[str, An
     say(f"{len(learn.labels)} own replies, {len(valid.labels)} to select on, {len(other)} of {config.data.name}")
     extra = Rows.of(other, encode) if other else None
     best, chosen = _select(config, learn, valid, extra, say)
-    out.mkdir(parents=True, exist_ok=True)
-    files = [*demonstration_files(), *(data_files(Path(config.data.root)) if config.data.root else [])]
-    write_run(out, "predictor", config, files)
-    weight, bias = _aligned(best)
-    save_file({"weight": weight, "bias": bias}, out / "predictor.safetensors")
-    facts = {"encoder": embedder.name, "revision": embedder.revision, **chosen}
-    write_text(out / "predictor.json", json.dumps(facts) + "\n")
-    metrics = {"chosen": chosen, "valid": {"n": len(valid.labels), **table(best.predict(valid.features), valid)}}
-    write_metrics(out, metrics)
-    write_card(out, card(config), metrics)
-    return metrics
+
+    def save(out: Path) -> None:
+        from safetensors.numpy import save_file
+
+        weight, bias = _aligned(best)
+        save_file({"weight": weight, "bias": bias}, out / "predictor.safetensors")
+        facts = {"encoder": embedder.name, "revision": embedder.revision, **chosen}
+        write_text(out / FACTS, json.dumps(facts) + "\n")
+
+    valid_scores = {"n": len(valid.labels), **table(best.predict(valid.features), valid.labels, valid.answered)}
+    return {"chosen": chosen, "valid": valid_scores}, save
+
+
+def _transformer(config: Config, embedder: Any, say: Callable[[str], None], read: Read) -> tuple[dict[str, Any], Save]:
+    own = [item for dialogue in shipped_demonstrations() for item in own_replies(dialogue)] if config.data.own else []
+    learn = [item for item in own if draw(item.origin) >= config.valid_share]
+    valid = [item for item in own if draw(item.origin) < config.valid_share]
+    other, other_valid = _other(config.data), _other(config.data, "valid")
+    say(f"{len(learn)} own replies, {len(other)} of {config.data.name}; tested on {len(valid)} and {len(other_valid)}")
+    root = Path(config.data.root or ".")
+    taught = lesson(config, learn, other, embedder.encode, read, root)
+    fitted = fit(taught, config.fit, config.network, config.seed, say)
+    metrics: dict[str, Any] = {"unseen_folds": _both(fitted.unseen, [*learn, *other], taught.own)}
+    for name, items in (("own_valid", valid), ("valid", other_valid)):
+        if items:
+            metrics[name] = tested(fitted, items, config, embedder.encode, read, root)
+
+    def save(out: Path) -> None:
+        from elmd.prediction.network import save as save_weights
+        from elmd.runs import plot_runs
+
+        facts = {"encoder": embedder.name, "revision": embedder.revision, "modalities": config.fit.modalities}
+        save_weights(fitted.ensemble, out, facts)
+        plot_runs(out / "curves.png", {f"fold {i}": rows for i, rows in enumerate(fitted.history, 1)}, "predictor")
+
+    return metrics, save
+
+
+def lesson(
+    config: Config, own: Sequence[Dialogue], other: Sequence[Dialogue], encode: Encode, read: Read, root: Path
+) -> Lesson:
+    """Return what the transformer learns from: our own replies, which choose if there are any, and those of a data set."""
+    items = [*own, *other]
+    if not items:
+        raise UsageError("nothing to learn from: set data.name and data.root, or data.own")
+    scenes, given = gather(items, config.network.turns, encode, read, root)
+    ours = np.arange(len(items)) < len(own)
+    return Lesson(
+        scenes,
+        given,
+        labels=np.array([EKMAN.index(item.reference_emotion or "neutral") for item in items]),
+        groups=[item.origin if mine else show_of(item) for item, mine in zip(items, ours, strict=True)],
+        weights=np.where(ours, 1.0, config.data.weight),
+        own=ours if len(own) else ~ours,
+    )
+
+
+def tested(
+    fitted: Fitted, items: Sequence[Dialogue], config: Config, encode: Encode, read: Read, root: Path
+) -> dict[str, Any]:
+    """Return the scores of an ensemble on replies it did not learn from, with emotions read and given."""
+    scenes, given = gather(items, config.network.turns, encode, read, root)
+    found = {}
+    for kind, emotions in (("read", scenes.emotions), ("given", given)):
+        inputs = fitted.ensemble.inputs(replace(scenes, emotions=emotions), config.fit.modalities)
+        found[kind] = fitted.ensemble.probabilities(inputs)
+    return _both(found, items, np.ones(len(items), bool))
+
+
+def _both(found: dict[str, np.ndarray], items: Sequence[Dialogue], rows: np.ndarray) -> dict[str, Any]:
+    """The scores with emotions read and given, beside the baselines once."""
+    both = {f"emotions_{kind}": told(shares, items, rows) for kind, shares in found.items()}
+    baselines = {name: value for name, value in both["emotions_read"].items() if name != "predictor"}
+    return baselines | {name: measured["predictor"] for name, measured in both.items()}
+
+
+def told(shares: np.ndarray, items: Sequence[Dialogue], rows: np.ndarray) -> dict[str, Any]:
+    """Return the scores of probabilities (n, 7) on those of the replies that `rows` marks, beside the baselines."""
+    chosen = [item for item, wanted in zip(items, rows, strict=True) if wanted]
+    said = np.array(EKMAN)[shares[rows].argmax(1)]
+    labels = np.array([item.reference_emotion for item in chosen])
+    answered = np.array([item.last.emotion or "neutral" for item in chosen])
+    return {"n": len(chosen), **table(said, labels, answered)}
+
+
+def show_of(item: Dialogue) -> str:
+    """Return what is held out together: the show where an id is "<set>:<show>_<number>", else the dialogue."""
+    name, _, number = item.origin.rpartition("_")
+    return name if name and number.isdecimal() and not name.endswith((":train", ":valid")) else item.origin
 
 
 def card(config: Config) -> Card:
     """What the model card of a run says."""
+    return _card_linear(config) if config.model == "linear" else _card_transformer(config)
+
+
+def _card_linear(config: Config) -> Card:
     other = f" and {config.data.name}, weighted down" if config.data.name else ""
     return Card(
         title="Reply-emotion predictor",
@@ -108,6 +219,24 @@ def card(config: Config) -> Card:
         command="elmd train predictor --recipe predictor-cped --set data.root=DIR --out runs/reply-emotion",
         limits="Learned and scored here with annotated emotions of the context; live, they are read from the words and "
         "may be wrong. It knows how a caring partner answers, not how characters of a television drama do.",
+    )
+
+
+def _card_transformer(config: Config) -> Card:
+    own = ["elmd's own demonstrations (CC0-1.0)"] if config.data.own else []
+    name = config.data.name
+    other = [f"the train split of {name} ({DATASETS.load(name).CARD.license})"] if name else []
+    return Card(
+        title="Reply-emotion predictor: transformer",
+        summary=f"An ensemble of {config.fit.folds} small transformers over the last {config.network.turns} turns: "
+        f"{', '.join(config.fit.modalities)}.",
+        data=f"The replies of {' and '.join([*own, *other])}. Each member chose its epoch on a fold of shows (or "
+        "dialogues) that it did not learn from: `unseen_folds`. `valid` chose nothing. `copy_last` answers with the "
+        "annotated emotion of the last turn; `emotions_read` sees the emotions that the text reader read, "
+        "`emotions_given` the annotated ones.",
+        license="That of the data set: weights learned from research data may not be published under a free licence.",
+        command="elmd train predictor --recipe run.toml --out DIR",
+        limits="It knows how the people of its data set answer, which need not be how a caring partner should.",
     )
 
 
@@ -125,12 +254,12 @@ def own_replies(dialogue: Dialogue) -> Iterator[Dialogue]:
             )
 
 
-def table(said: np.ndarray, rows: Rows) -> dict[str, dict[str, float]]:
+def table(said: np.ndarray, given: np.ndarray, answered: np.ndarray) -> dict[str, dict[str, float]]:
     """Return accuracy, macro-F1 and weighted-F1 of predictions beside majority and copying the last emotion."""
-    labels, counts = np.unique(rows.labels, return_counts=True)
-    majority = np.full(len(rows.labels), labels[counts.argmax()])
-    systems = {"predictor": said, "majority": majority, "copy_last": rows.answered}
-    return {name: scores(rows.labels, found) for name, found in systems.items()}
+    labels, counts = np.unique(given, return_counts=True)
+    majority = np.full(len(given), labels[counts.argmax()])
+    systems = {"predictor": said, "majority": majority, "copy_last": answered}
+    return {name: scores(given, found) for name, found in systems.items()}
 
 
 def scores(given: np.ndarray, said: np.ndarray) -> dict[str, float]:
@@ -179,10 +308,10 @@ def _state(label: str | None) -> EmotionState:
     return EmotionState.from_scores({name: CERTAINTY if name == (label or "neutral") else rest for name in EKMAN})
 
 
-def _other(data: DataConfig) -> list[Dialogue]:
-    if data.name is None:
+def _other(data: DataConfig, split: str = "train") -> list[Dialogue]:
+    if data.name is None or split not in DATASETS.load(data.name).CARD.splits:
         return []
     if data.root is None:
         raise UsageError("data.root: name the folder of the data set, --set data.root=DIR")
-    dialogues = read_dialogues(data.name, Path(data.root), "train")
+    dialogues = read_dialogues(data.name, Path(data.root), split)
     return [item for dialogue in dialogues for item in dialogue.replies() if item.reference_emotion]
