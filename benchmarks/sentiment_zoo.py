@@ -10,7 +10,7 @@ Runs that are there already are kept, and a killed run goes on, so the table can
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from elmd.sentiment.config import Config
 from elmd.sentiment.metrics import Result
 from elmd.sentiment.system import Loader
 from elmd.sentiment.train import train
-from elmd.types import MODALITIES, Sample
+from elmd.types import MODALITIES, Sample, Score
 from elmd.zoo import DATASETS, SENTIMENT
 
 
@@ -47,11 +47,16 @@ def main(
     samples = list(read_samples(config.data.name, root, split))
     for name in names:
         config = load(Config, f"sentiment-{name}-{part}", overrides)
-        train(config, out / name, lambda line: console.print(line, markup=False), lambda step: None)
-        found[name] = assess(out / name, samples)
+        metrics = train(config, out / name, lambda line: console.print(line, markup=False), lambda step: None)
+        found[name] = of_json(metrics["valid"]) if split == "valid" else assess(out / name, samples)
     found |= baselines(config, list(read_samples(config.data.name, root, "train")), samples)
     write(found, out, split)
     Console(width=160).print(report.table(found))
+
+
+def of_json(row: dict[str, Any]) -> Result:
+    """Return a result from its JSON."""
+    return Result(row["n"], tuple(Score(**score) for score in row["scores"]), row["sd"], row["seeds"])
 
 
 def baselines(config: Config, learn: list[Sample], judged: list[Sample]) -> dict[str, Result]:

@@ -59,8 +59,11 @@ class Model:
         self.asked.append(options | {"seconds": len(sound) / RATE})
         return iter(self.answers.pop(0)), None
 
-    def detect_language(self, sound):
-        self.listened.append(len(sound) / RATE)
+    def feature_extractor(self, sound):
+        return np.zeros((80, 1 + len(sound) * 100 // RATE))
+
+    def detect_language(self, features):
+        self.listened.append(features.shape[1] / 100)
         odds = self.odds.pop(0)
         return *odds[0], odds
 
@@ -175,14 +178,15 @@ INVENTED = [
     Heard("字幕由Amara.org社区提供"), Heard("请不吝点赞 订阅 转发 打赏支持明镜与点点栏目"), Heard("中文字幕志愿者 李宗盛"),
     Heard("優優獨播劇場——YoYo Television Series Exclusive"), Heard(" Subtitles by the Amara.org community"),
     Heard("。。。。。"), Heard("……"), Heard(""), Heard("以下是普通话的句子。"),
-    Heard("嗯嗯嗯嗯", compression_ratio=9.0), Heard("我们走吧", avg_logprob=-2.5),
+    Heard("踏" * 45, compression_ratio=9.0), Heard(" I'm sorry," * 40, avg_logprob=-0.1, compression_ratio=23.0),
+    Heard("我们走吧", avg_logprob=-2.5),
     Heard("我们走吧", avg_logprob=-0.9, no_speech_prob=0.8),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("heard", INVENTED, ids=lambda heard: heard.text or "empty")
+@pytest.mark.parametrize("heard", INVENTED, ids=lambda heard: heard.text[:30] or "empty")
 def test_what_whisper_invents_is_left_out(heard):
-    made, _ = recogniser([heard], [heard])
+    made, _ = recogniser([heard])
     assert made.transcribe(tone(1), "zh") == ()
 
 
@@ -224,12 +228,29 @@ def test_what_people_say_is_kept(words):
     assert (segment.text, segment.language) == (words, language)
 
 
-def test_text_that_goes_in_circles_is_heard_again_under_a_rule():
-    circles = Heard("三点" * 50, compression_ratio=12.0)
-    made, model = recogniser([circles], [Heard("明天下午三点")])
-    assert [s.text for s in made.transcribe(tone(1), "zh")] == ["明天下午三点"]
-    assert [asked["no_repeat_ngram_size"] for asked in model.asked] == [0, 4]
-    assert {asked["temperature"] for asked in model.asked} == {0.0}  # never drawn at random
+def test_circles_are_cut_short_and_believed_less():
+    (laugh,) = recogniser([Heard("哈" * 12 + "你说得对", compression_ratio=2.5)])[0].transcribe(tone(1), "zh")
+    assert laugh.text == "哈哈哈你说得对"
+    assert laugh.confidence == pytest.approx(math.exp(-0.2) * 0.95 * 7 / 16, abs=1e-4)
+    said = [Heard(" I'm sorry.", i, i + 1, compression_ratio=5.0) for i in range(4)] + [Heard(" Bye now.", 4, 5)]
+    assert [s.text for s in recogniser(said)[0].transcribe(tone(5), "en")] == ["I'm sorry.", "Bye now."]
+    twice = [Heard(" I'm sorry.", i, i + 1) for i in range(2)]
+    assert len(recogniser(twice)[0].transcribe(tone(2), "en")) == 2
+
+
+def test_nothing_is_drawn_at_random():
+    made, model = recogniser([Heard("一")])
+    made.transcribe(tone(1), "zh")
+    assert [asked["temperature"] for asked in model.asked] == [0.0]
+
+
+def test_what_was_encoded_is_not_encoded_again():
+    calls, rows = [], [np.full((2, 3), i, np.float32) for i in range(5)]
+    encode = whisper._remembering(lambda features: calls.append(1) or float(features[0, 0]))
+    assert [encode(row.copy()) for row in (rows[0], rows[1], rows[0], rows[1])] == [0, 1, 0, 1]
+    assert len(calls) == 2
+    assert [encode(row) for row in (*rows, rows[0])] == [0, 1, 2, 3, 4, 0]
+    assert len(calls) == 6  # no more than a few are kept
 
 
 def test_confidence_falls_with_unlikely_words_and_with_doubt_of_speech():
@@ -244,14 +265,24 @@ def test_confidence_falls_with_unlikely_words_and_with_doubt_of_speech():
     assert max(unlikely.confidence, doubtful.confidence) < sure.confidence < most.confidence <= 1
 
 
-def test_times_are_those_of_the_recording(monkeypatch):
-    stretches = [Stretch(RATE, 3 * RATE), Stretch(5 * RATE, 6 * RATE)]
+def test_times_are_those_of_the_recording_within_the_speech(monkeypatch):
+    half = RATE // 2
+    stretches = [Stretch(RATE, 3 * RATE, half, half), Stretch(5 * RATE, 6 * RATE)]
     monkeypatch.setattr(whisper, "_speech", lambda *_: stretches)
-    first = [Heard("一", 0.1, 0.9), Heard("二", 0.9, 29.0), Heard("三", 4.0, 5.0)]
+    first = [Heard("一", 0.0, 1.4), Heard("二", 1.4, 29.0), Heard("三", 4.0, 5.0)]
     made, model = recogniser(first, [Heard("四", -0.5, 0.5)])
     found = made.transcribe(tone(7), "zh")
-    assert [(s.start, s.end, s.text) for s in found] == [(1.1, 1.9, "一"), (1.9, 3.0, "二"), (5.0, 5.5, "四")]
-    assert [asked["seconds"] for asked in model.asked] == [2, 1]
+    assert [(s.start, s.end, s.text) for s in found] == [(1.0, 1.9, "一"), (1.9, 3.0, "二"), (5.0, 5.5, "四")]
+    assert [asked["seconds"] for asked in model.asked] == [3, 1]
+
+
+def test_a_stretch_is_heard_with_what_is_around_it_but_not_with_its_neighbour():
+    most = int(whisper.AROUND * RATE)
+    made = whisper._with_room([(100, 20000), (20400, 50000), (90000, 99990)], 100000)
+    assert made == [
+        Stretch(100, 20000, 100, 200), Stretch(20400, 50000, 200, most), Stretch(90000, 99990, most, 10)
+    ]  # fmt: skip
+    assert whisper._with_room([], 100) == []
 
 
 ODDS = {

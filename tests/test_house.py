@@ -19,7 +19,22 @@ from elmd.zoo import DATASETS, EMBEDDERS, LLMS, SENTIMENT, ZOOS
 PACKAGE = REPO / "elmd"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
-    {"types", "labels", "text", "config", "files", "errors", "zoo", "assets", "convert", "data", "runs", "quiet", "media", "_media_child"},
+    {
+        "types",
+        "labels",
+        "text",
+        "config",
+        "files",
+        "errors",
+        "zoo",
+        "assets",
+        "convert",
+        "data",
+        "runs",
+        "quiet",
+        "media",
+        "_media_child",
+    },
     {"datasets", "extractors", "embedders", "asr", "tts", "llms", "metrics", "safety"},
     {"perception", "sentiment", "retrieval", "prediction", "generation"},
     {"agent", "generate", "evaluate", "assess"},

@@ -2,12 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from math import exp
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from threading import Lock, local
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -26,6 +26,8 @@ PROMPTS: dict[Language, str | None] = {"zh": "以下是普通话的句子。", "
 """What Whisper is told to have heard before; the Chinese one makes it write mostly simplified characters, with marks."""
 LONGEST = 28.0
 """Seconds of one stretch of speech at most; Whisper's window is 30."""
+AROUND = 0.3
+"""Seconds around a stretch that are heard with it at most: soft sounds begin and end words."""
 SHORTEST = 0.1
 """Seconds below which a recording or a stretch of speech is taken for a knock."""
 LISTENS = 3
@@ -33,7 +35,8 @@ LISTENS = 3
 SURE = 0.8
 """Share of the likelier language that ends the listening."""
 REPETITIVE = 2.4
-"""Compression ratio of text that goes in circles, Whisper's own bound."""
+"""Compression ratio of text that goes in circles, Whisper's own bound; what was repeated is then written `TIMES` times."""
+TIMES = 3
 DOUBTFUL = 0.6
 """From this probability of no speech on, words must be likely (`LIKELY`) to be kept."""
 LIKELY = 0.5
@@ -73,10 +76,12 @@ class Config(Strict):
 
 
 class Stretch(NamedTuple):
-    """A stretch of the recording, in samples."""
+    """A stretch of speech, and how much before and after it is heard with it; in samples."""
 
     start: int
     end: int
+    before: int = 0
+    after: int = 0
 
 
 class Recogniser:
@@ -116,8 +121,10 @@ class Recogniser:
     def _language(self, samples: np.ndarray, stretches: Sequence[Stretch]) -> Language:
         """Listen to the longest stretches until one of the two languages is likely enough."""
         weights: dict[Language, float] = {"zh": 0.0, "en": 0.0}
-        for start, end in sorted(stretches, key=lambda s: s.start - s.end)[:LISTENS]:
-            _, _, found = self.model.detect_language(samples[start:end])
+        for stretch in sorted(stretches, key=lambda s: s.start - s.end)[:LISTENS]:
+            sound = samples[stretch.start - stretch.before : stretch.end + stretch.after]
+            # Less the last frame, which `transcribe` leaves out too: only then are both given the same and encoded once.
+            _, _, found = self.model.detect_language(features=self.model.feature_extractor(sound)[..., :-1])
             odds = dict(found)
             for name in weights:
                 weights[name] += odds.get(name, 0.0)
@@ -126,26 +133,20 @@ class Recogniser:
         return max(weights, key=lambda name: weights[name])
 
     def _write(self, samples: np.ndarray, stretch: Stretch, language: Language) -> Iterator[Segment]:
-        sound = samples[stretch.start : stretch.end]
+        sound = samples[stretch.start - stretch.before : stretch.end + stretch.after]
+        last = ""
         for heard in self._hear(sound, language):
-            text = _tidy(heard.text, language)
-            confidence = min(1.0, exp(heard.avg_logprob)) * (1.0 - heard.no_speech_prob)
-            start, end = (min(max(t, 0.0), len(sound) / RATE) for t in (heard.start, heard.end))
-            if end > start and not _invented(text, confidence, heard, sound[int(start * RATE) : int(end * RATE)]):
-                offset = stretch.start / RATE
-                yield Segment(round(offset + start, 2), round(offset + end, 2), text, language, round(confidence, 4))
+            text, left = _tidy(heard.text, language), 1.0
+            if heard.compression_ratio > REPETITIVE:
+                text, left = _unrolled(text, last)
+            last = text or last
+            confidence = min(1.0, exp(heard.avg_logprob)) * (1.0 - heard.no_speech_prob) * left
+            start, end = (min(max(_at(t, stretch), stretch.start), stretch.end) for t in (heard.start, heard.end))
+            if end > start and not _invented(text, confidence, heard, samples[start:end]):
+                yield Segment(round(start / RATE, 2), round(end / RATE, 2), text, language, round(confidence, 4))
 
-    def _hear(self, sound: np.ndarray, language: Language) -> Sequence[Any]:
-        """Transcribe one stretch; what goes in circles is heard again under a rule against repetition.
-
-        Nothing is drawn at random (temperature 0), so that one recording always gives the same words.
-        """
-        heard = self._run(sound, language, 0)
-        if any(segment.compression_ratio > REPETITIVE for segment in heard):
-            heard = self._run(sound, language, 4)
-        return heard
-
-    def _run(self, sound: np.ndarray, language: Language, no_repeat: int) -> Sequence[Any]:
+    def _hear(self, sound: np.ndarray, language: Language) -> Iterable[Any]:
+        """Transcribe one stretch; nothing is drawn at random, so that one recording always gives the same words."""
         segments, _ = self.model.transcribe(
             sound,
             language=language,
@@ -153,10 +154,9 @@ class Recogniser:
             temperature=0.0,
             initial_prompt=PROMPTS[language],
             condition_on_previous_text=False,
-            no_repeat_ngram_size=no_repeat,
             vad_filter=False,
         )
-        return list(segments)
+        return cast("Iterable[Any]", segments)
 
 
 def _load(folder: Path, config: Config) -> "WhisperModel":
@@ -166,7 +166,7 @@ def _load(folder: Path, config: Config) -> "WhisperModel":
         if not (folder / needed).is_file():  # without its tokenizer, the library would ask a hub for one
             raise AssetError(f"{folder} has no {needed}; it is no Whisper model in CTranslate2's format")
     try:
-        return WhisperModel(
+        model = WhisperModel(
             str(folder),
             device="cpu",
             compute_type=config.compute,
@@ -175,6 +175,27 @@ def _load(folder: Path, config: Config) -> "WhisperModel":
         )
     except RuntimeError as error:
         raise AssetError(f"{folder} cannot be loaded ({str(error).splitlines()[0]})") from error
+    model.encode = _remembering(model.encode)
+    return model
+
+
+def _remembering(encode: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+    """Return an `encode` that knows what it was given last, in each thread.
+
+    What was heard for its language is heard again for its words, and encoding is nearly all the work.
+    """
+    memory = local()
+
+    def remembered(features: np.ndarray) -> Any:
+        known: list[tuple[np.ndarray, Any]] = memory.__dict__.setdefault("known", [])
+        for given, encoded in known:
+            if np.array_equal(given, features):
+                return encoded
+        known.append((features, encode(features)))
+        del known[:-LISTENS]
+        return known[-1][1]
+
+    return remembered
 
 
 def _processors() -> int:
@@ -203,16 +224,38 @@ def _speech(samples: np.ndarray, config: Config) -> Sequence[Stretch]:
         min_speech_duration_ms=int(SHORTEST * 1000),
         max_speech_duration_s=LONGEST,
         min_silence_duration_ms=int(config.pause * 1000),
-        speech_pad_ms=300,
+        speech_pad_ms=0,
     )
-    return [Stretch(int(found["start"]), int(found["end"])) for found in get_speech_timestamps(samples, options)]
+    found = [(int(row["start"]), int(row["end"])) for row in get_speech_timestamps(samples, options)]
+    return _with_room([(start, min(end, len(samples))) for start, end in found], len(samples))
+
+
+def _with_room(spoken: Sequence[tuple[int, int]], length: int) -> Sequence[Stretch]:
+    """Give each stretch what is around it, up to half of the way to its neighbour."""
+    most = int(AROUND * RATE)
+    starts, ends = [start for start, _ in spoken], [end for _, end in spoken]
+    gaps = [(b - a) // 2 for a, b in zip(ends, starts[1:], strict=False)]
+    before = [min(most, gap) for gap in (starts[0], *gaps)] if spoken else []
+    after = [min(most, gap) for gap in (*gaps, length - ends[-1])] if spoken else []
+    return [Stretch(*row) for row in zip(starts, ends, before, after, strict=True)]
+
+
+def _at(seconds: float, stretch: Stretch) -> int:
+    """Return the sample of the recording at a time of the sound of a stretch."""
+    return stretch.start - stretch.before + int(seconds * RATE)
+
+
+def _unrolled(text: str, last: str) -> tuple[str, float]:
+    """Cut circles short: return the text, and how much of it is left, in [0, 1]."""
+    if text == last:
+        return "", 0.0
+    short = re.sub(rf"(.{{1,40}}?)\1{{{TIMES},}}", r"\1" * TIMES, text)
+    return short, len(short) / max(len(text), 1)
 
 
 def _invented(text: str, confidence: float, heard: Any, sound: np.ndarray) -> bool:
     """Whether a segment is what Whisper writes where nobody speaks, rather than words."""
     if not re.search(r"\w", text) or CREDITS.search(text) or confidence < FAINTEST:
-        return True
-    if heard.compression_ratio > REPETITIVE:
         return True
     if heard.no_speech_prob > DOUBTFUL and exp(heard.avg_logprob) < LIKELY:
         return True

@@ -73,6 +73,8 @@ def train(config: Config, out: Path, say: Callable[[str], None], show: Callable[
         UsageError: If `out` holds a run with another configuration, or the data has no labels of the target.
     """
     _check_same(config, out)
+    if finished := _finished(config, out):
+        return finished
     accelerator = _accelerator()
     loader = Loader(config, _scale(config.data.name), accelerator.device)
     data = load(config, loader)
@@ -330,6 +332,15 @@ def _check_same(config: Config, out: Path) -> None:
     before, now = (c.model_dump(mode="json", exclude={"seeds"}) for c in (Config.model_validate(there), config))
     if before != now:
         raise UsageError(f"{out} holds a run with other settings; name another folder with --out, or delete it")
+
+
+def _finished(config: Config, out: Path) -> dict[str, Any] | None:
+    """The metrics of a run that is done for exactly these seeds."""
+    path = out / "metrics.json"
+    if not path.is_file() or not all((out / f"seed-{seed}" / HISTORY).is_file() for seed in config.seeds):
+        return None
+    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return metrics if set(metrics["valid"]["seeds"]) == {str(seed) for seed in config.seeds} else None
 
 
 def _best_seed(out: Path, seeds: Sequence[int]) -> int:
