@@ -23,6 +23,7 @@ from rich.console import Console
 
 from elmd.config import load, validate
 from elmd.datasets import read_dialogues
+from elmd.files import write_text
 from elmd.labels import EKMAN
 from elmd.perception.text import TextReader
 from elmd.prediction.fit import Fitted, Lesson, fit
@@ -39,6 +40,8 @@ SYSTEMS = {
     "text + emotions + shuffled vision": ["text", "emotions", "vision"],
 }
 KNOWN = ("read", "given")
+VERSION = 1
+"""Raised when the code of the predictor changes, so that kept scores are not used."""
 CHUNK = 1000
 """Texts encoded between two writes, so that a stopped run goes on."""
 Scored = dict[str, float]
@@ -101,7 +104,7 @@ def main(
     rows = dict(baselines(valid, train))
     for name in only or SYSTEMS:
         for seed in range(seeds):
-            for label, found in trained(name, config, taught, valid, seed):
+            for label, found in kept(cache, name, config, taught, valid, seed):
                 rows.setdefault(label, []).append(found)
                 console.print(label, " ".join(f"{key} {value:.3f}" for key, value in found.items()), markup=False)
     text = as_markdown(
@@ -142,6 +145,15 @@ def baselines(valid: Part, train: Part) -> Iterator[tuple[str, list[Scored]]]:
         own = felt[valid.scenes.turns[np.arange(len(said)), said.argmax(1)]]
         yield f"copy the last emotion | {kind}", [scored(valid.labels, last)]
         yield f"copy the answerer's last emotion | {kind}", [scored(valid.labels, np.where(said.any(1), own, last))]
+
+
+def kept(cache: Path, name: str, config: Config, taught: Lesson, valid: Part, seed: int) -> list[tuple[str, Scored]]:
+    """Return the scores of a system and seed, from a file if it was done before with the same settings."""
+    settings = f"{VERSION}/{config.model_dump_json()}/{name}/{seed}"
+    path = cache / f"scores-{hashlib.sha256(settings.encode()).hexdigest()[:16]}.json"
+    if not path.is_file():
+        write_text(path, json.dumps([*trained(name, config, taught, valid, seed)]) + "\n")
+    return [(label, found) for label, found in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def trained(name: str, config: Config, taught: Lesson, valid: Part, seed: int) -> Iterator[tuple[str, Scored]]:

@@ -1,7 +1,5 @@
 """Evaluation: replies beside what people answered, every score with its signature, interval and baselines."""
 
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +10,11 @@ import numpy.typing as npt
 
 from elmd import __version__
 from elmd.config import Strict
-from elmd.errors import BadData, ElmdError, UsageError
+from elmd.errors import BadData, UsageError
 from elmd.files import OnBad, read_dialogues, read_jsonl, stop, to_dict
 from elmd.labels import check_label
 from elmd.metrics import Measure, Settings
+from elmd.plots import check_plot_path, new_figure, save_figure
 from elmd.text import detect_language
 from elmd.types import Dialogue, Judged, Language, Score
 from elmd.zoo import EMBEDDERS, METRICS
@@ -29,7 +28,6 @@ INTERVAL = 95.0
 PLOTTED = ("bleu_2", "bleu_4", "rouge_l", "meteor", "chrf", "distinct_2", "embedding_f1")
 """How the names of the scores drawn by default begin."""
 
-PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 _COUNTS_AT_ONCE = 1_000_000
 """Bounds memory: resamples times rows that are worked on at a time."""
@@ -203,30 +201,20 @@ def plot(report: Report, path: Path, names: Sequence[str] | None = None) -> None
 
     Args:
         report: What is drawn.
-        path: Ends in one of PLOT_SUFFIXES.
+        path: Ends in one of `elmd.plots.PLOT_SUFFIXES`.
         names: The scores to draw, top down; by default those of PLOTTED and the weighted F1 of emotions.
 
     Raises:
         UsageError: For another suffix, or when no score of these names is there.
         ElmdError: When the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     check_plot_path(path)
     scores = [score for score in report.scores if (score.name in names if names else _is_plotted(score.name))]
     if not scores:
         raise UsageError("none of the chosen scores can be drawn")
-    figure = Figure(figsize=(8.0, 1.2 + 0.32 * len(scores)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8.0, 1.2 + 0.32 * len(scores))
     _draw(figure.add_subplot(), scores, report.baselines)
-    _save(figure, path)
-
-
-def check_plot_path(path: Path) -> None:
-    """Raise UsageError unless `path` ends in one of PLOT_SUFFIXES."""
-    if path.suffix not in PLOT_SUFFIXES:
-        raise UsageError(f"{path}: a plot ends in {', '.join(PLOT_SUFFIXES)}")
+    save_figure(figure, path)
 
 
 def _evaluate(
@@ -355,19 +343,3 @@ def _draw(axes: Any, scores: Sequence[Score], baselines: Mapping[str, Sequence[S
     axes.set_xlim(left=0)
     axes.set_xlabel(f"score; line and brackets: {INTERVAL:g} % interval over dialogues")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
-
-
-def _save(figure: Any, path: Path) -> None:
-    """Write the figure as a whole or not at all."""
-    name = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            figure.savefig(file, format=path.suffix[1:], dpi=150)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
-        raise ElmdError(f"cannot write {path}: {error.strerror}") from error

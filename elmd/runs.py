@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from elmd import __version__
 from elmd.config import dump_toml
 from elmd.files import sha256, write_text
+from elmd.plots import new_figure, save_figure
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "sentence-transformers", "scikit-learn", "numpy")
 DATA_SUFFIXES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".pkl", ".npy", ".safetensors"})
@@ -106,17 +107,13 @@ def plot_curves(out: Path, curves: Mapping[str, list[float]], title: str) -> Non
 
 def plot_runs(path: Path, histories: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> None:
     """Draw the loss and the valid score of several runs over their epochs, a line a run."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 3.5)
     for axes, key in zip(figure.subplots(1, 2), ("loss", "valid"), strict=True):
         for name, rows in histories.items():
             axes.plot([row["epoch"] for row in rows], [row[key] for row in rows], label=name)
         axes.set(title=f"{title}: {key}", xlabel="epoch")
     figure.axes[1].legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def _version(name: str) -> str:

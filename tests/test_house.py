@@ -34,6 +34,7 @@ FLOORS = [
         "quiet",
         "media",
         "_media_child",
+        "plots",
     },
     {"datasets", "extractors", "embedders", "asr", "tts", "llms", "metrics", "safety"},
     {"perception", "sentiment", "retrieval", "prediction", "generation"},

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from elmd import __version__
 from elmd.errors import ElmdError, UnknownName, UsageError
 from elmd.labels import EKMAN, POLARITY
+from elmd.plots import PLOT_SUFFIXES
 from elmd.sentiment import report
 from elmd.sentiment.metrics import (
     Result,
@@ -473,7 +474,7 @@ def test_the_terminal_table_has_the_same_numbers():
     assert "±" in shown
 
 
-@pytest.mark.parametrize("suffix", report.PLOT_SUFFIXES)
+@pytest.mark.parametrize("suffix", PLOT_SUFFIXES)
 def test_the_plot_is_written(tmp_path: Path, suffix: str):
     path = tmp_path / "new" / f"plot{suffix}"
     report.plot(results(), path)

@@ -38,9 +38,10 @@ def command(
     """
     from elmd import evaluate as house
     from elmd.files import stop
+    from elmd.plots import check_plot_path
 
     if plot:
-        house.check_plot_path(plot)
+        check_plot_path(plot)
     chosen = _names(metrics) or house.default_metrics()
     skipped: list[BadData] = []
     read = house.read_replies(replies, references, skipped.append if skip_bad else stop)

@@ -31,7 +31,10 @@ def command(
     from elmd.media import Clip
     from elmd.perception import timeline
     from elmd.perception.clip import to_json
+    from elmd.plots import check_plot_path
 
+    if plot:
+        check_plot_path(plot)
     reader = Agent.from_recipe(recipe, set_ or ()).clips
     if source.is_dir():
         if plot:

@@ -3,25 +3,20 @@
 from pathlib import Path
 
 from elmd.errors import UsageError
+from elmd.plots import check_plot_path, new_figure, save_figure
 from elmd.types import MODALITIES, Perceived
 
-PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 _COLOURS = {"text": "#3b6ea5", "audio": "#c2571a", "vision": "#3f8f5b"}
 _WORDS = {"text": "words", "audio": "voice", "vision": "face"}
 
 
 def plot(perceived: Perceived, path: Path) -> None:
     """Draw the timeline of a recording; raises UsageError for another suffix, or when there is nothing to draw."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    if path.suffix not in PLOT_SUFFIXES:
-        raise UsageError(f"{path}: a plot ends in {', '.join(PLOT_SUFFIXES)}")
+    check_plot_path(path)
     moments = perceived.timeline
     if not moments:
         raise UsageError(f"nothing to draw: {'; '.join(perceived.missing)}")
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 3.6)
     axes = figure.add_subplot()
     for modality in MODALITIES:
         points = [((m.start + m.end) / 2, m.modalities[modality].valence) for m in moments if modality in m.modalities]
@@ -36,4 +31,4 @@ def plot(perceived: Perceived, path: Path) -> None:
     axes.set(ylim=(-1, 1), xlabel="seconds", ylabel="valence")
     axes.axhline(0, color="#b0b8c0", linewidth=0.8)
     axes.legend(loc="lower right", ncols=4, frameon=False, fontsize="small")
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path)

@@ -1,14 +1,12 @@
 """Results of sentiment systems side by side: a table for the terminal, one for documents, and a plot."""
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elmd.errors import ElmdError, UsageError
+from elmd.errors import UsageError
+from elmd.plots import check_plot_path, new_figure, save_figure
 from elmd.sentiment.metrics import INTERVAL, Result
 from elmd.types import Score
 
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
 
 PLOTTED = ("mae", "corr")
 """The scores drawn by default."""
-
-PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 _TITLES: Mapping[str, str] = {
     "mae": "MAE", "corr": "Corr", "r2": "R²", "ccc": "CCC", "accuracy": "Acc",
@@ -71,32 +67,27 @@ def plot(results: Mapping[str, Result], path: Path, names: Sequence[str] = PLOTT
 
     Args:
         results: By system.
-        path: Ends in one of PLOT_SUFFIXES.
+        path: Ends in one of `elmd.plots.PLOT_SUFFIXES`.
         names: The scores to draw; those that no system has are left out.
 
     Raises:
         UsageError: For another suffix, or when there is nothing to draw.
         ElmdError: When the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    if path.suffix not in PLOT_SUFFIXES:
-        raise UsageError(f"{path}: a plot ends in {', '.join(PLOT_SUFFIXES)}")
+    check_plot_path(path)
     scores = {system: {score.name: score for score in result.scores} for system, result in results.items()}
     drawn = [name for name in names if any(name in found for found in scores.values())]
     if not drawn:
         raise UsageError(f"none of the results has {' or '.join(names)}")
     systems = sorted(scores, key=lambda system: _rank(scores[system].get(drawn[0])))
-    figure = Figure(figsize=(1.2 + 3.4 * len(drawn), 1.3 + 0.34 * len(systems)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(1.2 + 3.4 * len(drawn), 1.3 + 0.34 * len(systems))
     panels = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
     for panel, name in zip(panels, drawn, strict=True):
         _draw(panel, name, [scores[system].get(name) for system in systems])
     panels[0].set_yticks(range(len(systems)), systems)
     panels[0].set_ylim(len(systems) - 0.5, -0.5)
     figure.supxlabel(f"mean over seeds; line: {INTERVAL:g} % interval over videos", fontsize="small", color="#555555")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def lower_is_better(name: str) -> bool:
@@ -173,21 +164,3 @@ def _draw(panel: Any, name: str, scores: Sequence[Score | None]) -> None:
     panel.set_axisbelow(True)
     panel.tick_params(axis="y", length=0)
     panel.spines[["top", "right", "left"]].set_visible(False)
-
-
-def _save(figure: Any, path: Path) -> None:
-    """Write the figure as a whole or not at all."""
-    drawn = BytesIO()
-    figure.savefig(drawn, format=path.suffix[1:], dpi=150)
-    name = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(drawn.getvalue())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
-        raise ElmdError(f"cannot write {path}: {error.strerror}") from error
